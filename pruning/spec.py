@@ -1,0 +1,161 @@
+"""What a person asks of the engine, and what it says while it works: the one contract that every room shares.
+
+Imports no torch: the API validates the same objects that the worker runs.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["sequence-classification", "regression"]
+Measure = Literal["weights", "flops"]
+Allocation = Literal["global", "native"]
+Phase = Literal["loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"]
+Kind = Literal["unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "n_m", "layer"]
+
+_BLOCK = re.compile(r"block:([1-9]\d{0,3})x([1-9]\d{0,3})")
+_N_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
+_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "hybrid", "layer")
+
+
+@dataclass(frozen=True)
+class Granularity:
+    """What is removed as a whole. `shape` is (rows, columns) of a block, or (N zeros, M inputs) for N:M."""
+
+    kind: Kind
+    shape: tuple[int, int] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Granularity":
+        """Read `structured`, `block:32x32`, `2:4` ...; raises ValueError that names the legal forms."""
+        for plain in _PLAIN:
+            if text == plain:
+                return cls(plain)
+        if text == "block":
+            return cls("block", (32, 32))
+        if match := _BLOCK.fullmatch(text):
+            return cls("block", (int(match[1]), int(match[2])))
+        if (match := _N_M.fullmatch(text)) and int(match[1]) < int(match[2]):
+            return cls("n_m", (int(match[1]), int(match[2])))
+        raise ValueError(
+            f"{text!r} is not a granularity; use one of {', '.join(_PLAIN)}, block:ROWSxCOLUMNS such as block:32x32, "
+            "or N:M with N < M such as 2:4"
+        )
+
+    @property
+    def removable(self) -> bool:
+        """Whether dropped units leave the model physically (the result is smaller, not only sparser)."""
+        return self.kind in ("neuron", "head", "structured", "layer")
+
+
+def _granularity(text: str) -> str:
+    Granularity.parse(text)
+    return text
+
+
+class Model(BaseModel):
+    """Base of every request object: frozen, and an unknown field is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(Model):
+    """Names of the dataset's columns; each is inferred from the usual names when left out."""
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+
+
+class Training(Model):
+    """One training stage. Steps are optimizer steps; `max_steps` overrides `epochs` when given."""
+
+    epochs: float = Field(default=3.0, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    learning_rate: float = Field(default=5e-5, gt=0, lt=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Finetune(Training):
+    """Dense fine-tuning before pruning; the whole job when `target_ratio` is 0."""
+
+
+class Recover(Training):
+    """Fine-tuning with fixed masks after pruning."""
+
+    epochs: float = Field(default=1.0, gt=0, le=1000)
+    learning_rate: float = Field(default=3e-5, gt=0, lt=1)
+
+
+class Distill(Model):
+    """Distillation from the dense model: weight * T^2 * KL(teacher || student) + (1 - weight) * task loss."""
+
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    weight: float = Field(default=0.9, ge=0, le=1)
+
+
+class Evaluation(Model):
+    """What is measured of the result. `latency` times dense against pruned at the given batch sizes and length."""
+
+    latency: bool = True
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = (1, 8)
+    sequence_length: int = Field(default=128, ge=8, le=512)
+    rounds: int = Field(default=20, ge=3, le=1000)
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    max_rows: int | None = Field(default=None, ge=1)
+
+
+class PruneSpec(Model):
+    """One request to the engine, complete: the same spec, model and dataset give the same bytes on the same machine type.
+
+    `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
+    fine-tuning only. `method` "auto" and fields left at None are resolved by `pruning.planning.resolve`, which also
+    refuses what cannot be done.
+    """
+
+    target_ratio: float = Field(ge=0, lt=1)
+    granularity: Annotated[str, AfterValidator(_granularity)] = "structured"
+    method: str = Field(default="auto", max_length=64)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    target_measure: Measure | None = None
+    task: Task | None = None
+    columns: Columns = Columns()
+    max_length: int = Field(default=128, ge=8, le=512)
+    finetune: Finetune | bool | None = None
+    recover: Recover | bool | None = None
+    distill: Distill | bool = True
+    allocation: Allocation = "global"
+    evaluate: Evaluation = Evaluation()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _measure_fits(self) -> Self:
+        if self.target_measure == "flops" and not Granularity.parse(self.granularity).removable:
+            raise ValueError(f"target_measure 'flops' needs units that can be removed; {self.granularity!r} only leaves zeros: use 'weights'")
+        return self
+
+
+EventType = Literal["phase", "progress", "metric", "warning", "checkpoint"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing the engine says while it works. All data is JSON.
+
+    phase {"phase"}; progress {"phase", "fraction" 0..1 of the whole job, "message", ...current metrics};
+    metric {"name", "value", "step"}; warning {"code", "message"}; checkpoint {"step", "bytes"}.
+    """
+
+    type: EventType
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+Events = Callable[[Event], None]
+ShouldStop = Callable[[], bool]
