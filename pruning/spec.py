@@ -157,5 +157,8 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+StopReason = Literal["cancel", "preempt"]
+
 Events = Callable[[Event], None]
-ShouldStop = Callable[[], bool]
+ShouldStop = Callable[[], StopReason | None]
+"""None: go on. "cancel": leave at once. "preempt": save a checkpoint first, somebody continues it later."""
