@@ -1,0 +1,119 @@
+"""The pruning methods: one file each in this folder, found by discovery. Adding a method is adding a file."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pruning.errors import InvalidSpec
+from pruning.spec import Event, Events, Kind, Measure, Model, PruneSpec, ShouldStop
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pruning.costs import ModelShape
+    from pruning.planning import Plan
+    from pruning.shrink import Kept
+    from pruning.tasks import Encoded, Task
+
+METHODS: "dict[str, type[Method]]" = {}
+"""Every method by name, filled when this package is imported."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a method may use. `model` is on `device`; `work` is the method's own folder for checkpoints.
+
+    `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the mean
+    number of real tokens in a training row, which the count of FLOPs needs.
+    """
+
+    spec: PruneSpec
+    plan: "Plan"
+    shape: "ModelShape"
+    model: "PreTrainedModel"
+    task: "Task"
+    train: "Encoded"
+    teacher_dir: Path | None
+    device: torch.device
+    work: Path
+    events: Events
+    should_stop: ShouldStop
+    span: tuple[float, float]
+    mean_length: float
+
+    def progress(self, fraction: float, message: str, **metrics: float) -> None:
+        """Say how far the method is: `fraction` of its own span, 0..1."""
+        start, end = self.span
+        data = {"phase": "pruning", "fraction": start + (end - start) * fraction, "message": message}
+        self.events(Event("progress", {**data, **metrics}))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method decided. The model it was given is baked: what was dropped is zero, no hook is left.
+
+    `kept` names the surviving heads and neurons of every layer when whole units were dropped; `weight_masks` maps
+    the name of each masked parameter to its mask, True = kept, in the shape of the parameter. `details` is JSON
+    for the report.
+    """
+
+    kept: "Kept | None" = None
+    weight_masks: dict[str, Tensor] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """A way to choose what to drop. A subclass with a `name` is registered when its file is imported."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    granularities: ClassVar[frozenset[Kind]]
+    measures: ClassVar[frozenset[Measure]]
+    needs_training: ClassVar[bool] = False
+    """Whether the method trains the model itself, for which it needs labelled rows."""
+    empties_sublayers: ClassVar[bool] = False
+    """Whether the method may drop every head or every neuron of a layer."""
+
+    class Settings(Model):
+        """The method's own options; every field has a description and bounds."""
+
+    settings: Settings
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "name" in cls.__dict__:
+            METHODS[cls.name] = cls
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def prune(self, context: Context) -> Outcome:
+        """Prune `context.model` in place to `context.spec.target_ratio` and leave it baked."""
+
+
+def create(name: str, settings: Mapping[str, Any]) -> Method:
+    """Build the method `name`; raises InvalidSpec naming the setting that does not fit its schema."""
+    if name not in METHODS:
+        known = ", ".join(sorted(METHODS))
+        raise InvalidSpec(f"There is no method {name!r}.", param="/method", remedy=f"Use one of: {known}.")
+    method = METHODS[name]
+    try:
+        return method(method.Settings.model_validate(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        pointer = "/".join(["/settings", *map(str, first["loc"])])
+        raise InvalidSpec(f"Method {name!r}: {first['msg']}.", param=pointer) from error
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
