@@ -1,0 +1,126 @@
+"""Where each model family keeps its parts: one declarative entry per `model_type`. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from pruning.errors import InvalidModel
+from pruning.spec import Task
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names of one family's modules and config fields.
+
+    `layers` is a path under `model.base_model`; the other module names are paths under one layer. Post-norm
+    encoders only: `attention_norm` and `ffn_norm` read the residual sum of their sub-layer. `head_owner` is the
+    module whose attribute `head_size` holds the width of one head; `head_counts` and `head_widths` are the
+    attributes there that state the number of heads and their total width.
+    """
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    attention_out: str
+    attention_norm: str
+    ffn_in: tuple[str, ...]
+    ffn_out: str
+    ffn_norm: str
+    head_owner: str
+    architectures: Mapping[Task, str]
+    head_size: str = "attention_head_size"
+    head_counts: tuple[str, ...] = ("num_attention_heads",)
+    head_widths: tuple[str, ...] = ("all_head_size",)
+    hidden_config: str = "hidden_size"
+    heads_config: str = "num_attention_heads"
+    layers_config: str = "num_hidden_layers"
+    ffn_config: str = "intermediate_size"
+    reserved_positions: int = 0
+    """How many rows of the position table no token can use (RoBERTa counts from its padding index + 1)."""
+
+
+def _classifier(name: str) -> Mapping[Task, str]:
+    return MappingProxyType({"sequence-classification": name, "regression": name})
+
+
+_BERT = Family(
+    layers="encoder.layer",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention_out="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    ffn_in=("intermediate.dense",),
+    ffn_out="output.dense",
+    ffn_norm="output.LayerNorm",
+    head_owner="attention.self",
+    architectures=_classifier("BertForSequenceClassification"),
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "bert": _BERT,
+        "roberta": replace(
+            _BERT, architectures=_classifier("RobertaForSequenceClassification"), reserved_positions=2
+        ),
+        "electra": replace(_BERT, architectures=_classifier("ElectraForSequenceClassification")),
+        "distilbert": Family(
+            layers="transformer.layer",
+            query="attention.q_lin",
+            key="attention.k_lin",
+            value="attention.v_lin",
+            attention_out="attention.out_lin",
+            attention_norm="sa_layer_norm",
+            ffn_in=("ffn.lin1",),
+            ffn_out="ffn.lin2",
+            ffn_norm="output_layer_norm",
+            head_owner="attention",
+            architectures=_classifier("DistilBertForSequenceClassification"),
+            head_counts=("n_heads",),
+            head_widths=("dim",),
+            hidden_config="dim",
+            heads_config="n_heads",
+            layers_config="n_layers",
+            ffn_config="hidden_dim",
+        ),
+    }
+)
+
+AUTO_CLASSES: Mapping[Task, str] = MappingProxyType(
+    {
+        "sequence-classification": "AutoModelForSequenceClassification",
+        "regression": "AutoModelForSequenceClassification",
+    }
+)
+"""The transformers class that loads a model for each task."""
+
+_FOREIGN: Mapping[str, str] = MappingProxyType(
+    {
+        "auto_map": "it asks for code of its own",
+        "layer_sizes": "its layers are already uneven",
+        "quantization_config": "its weights are quantized",
+        "is_decoder": "it is a decoder",
+        "add_cross_attention": "it attends to a second model",
+    }
+)
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The entry for a `config.json`; raises InvalidModel when the family, or what the config asks for, is not supported."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise InvalidModel(
+            f"model_type {model_type!r} in config.json is not supported.",
+            param="/model",
+            remedy=f"Supported are {', '.join(sorted(FAMILIES))}.",
+        )
+    for name, reason in _FOREIGN.items():
+        if config.get(name):
+            raise InvalidModel(
+                f"The model cannot be pruned because {reason} ({name} in config.json).",
+                param="/model",
+                remedy="Send a plain encoder, as save_pretrained writes it.",
+            )
+    return FAMILIES[model_type]
