@@ -1,0 +1,188 @@
+"""Reading a dataset's files row by row: JSONL, CSV and Parquet, bounded in memory. Imports no torch.
+
+Every problem is an `InvalidData` that names the file and the line (the row, for Parquet) and says what to do.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pruning.errors import InvalidData
+
+Row = dict[str, Any]
+SPLITS = ("train", "validation", "test")
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_BATCH_ROWS = 1024
+_KEEP_PLAIN = "Keep text and label columns only."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may hold; a file beyond a limit is refused while it is read."""
+
+    rows: int = 5_000_000
+    line_bytes: int = 1_000_000
+    columns: int = 256
+    nesting: int = 8
+    row_group_bytes: int = 2_000_000_000
+
+
+LIMITS = Limits()
+
+
+def broken(path: Path, line: int, problem: str, remedy: str, *, param: str = "") -> InvalidData:
+    """The error for one line (row, for Parquet) of a file; lines count from 1 as editors do."""
+    unit = "row" if path.suffix == ".parquet" else "line"
+    return InvalidData(f"{path.name}, {unit} {line}: {problem}.", remedy=remedy, param=param)
+
+
+def find_splits(folder: Path) -> dict[str, Path]:
+    """The data files of a dataset folder by split name; `train` must be there and each split is one file."""
+    found: dict[str, Path] = {}
+    for split in SPLITS:
+        paths = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise InvalidData(f"One split has several files: {names}.", remedy="Keep one of them.")
+        if paths:
+            found[split] = paths[0]
+    if "train" not in found:
+        raise InvalidData("The dataset has no training file.", remedy="Add train.jsonl, .csv or .parquet.")
+    return found
+
+
+def read(path: Path, limits: Limits = LIMITS) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of a file, one row at a time.
+
+    A CSV row's number is the line on which it starts; its values are text. Raises InvalidData for anything
+    that is not a row: broken JSON, a wrong number of fields, not UTF-8, an empty line, a limit exceeded.
+    """
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise InvalidData(f"{path.name} is not a data file.", remedy=f"Use one of {', '.join(SUFFIXES)}.")
+    for count, (number, row) in enumerate(reader(path, limits), start=1):
+        if count > limits.rows:
+            raise broken(path, number, f"the file has more than {limits.rows:,} rows", "Send fewer rows.")
+        yield number, row
+
+
+def _lines(path: Path, limits: Limits) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(limits.line_bytes + 1):
+            number += 1
+            if len(line) > limits.line_bytes:
+                problem = f"the line is longer than {limits.line_bytes:,} bytes"
+                raise broken(path, number, problem, "Shorten or split it.")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise broken(path, number, "the text is not UTF-8", "Save the file as UTF-8.") from None
+            yield number, text
+
+
+def _read_jsonl(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
+    for number, text in _lines(path, limits):
+        if not text.strip():
+            raise broken(path, number, "the line is empty", "Remove it.")
+        row = _parse_json(path, number, text)
+        if not isinstance(row, dict):
+            remedy = 'Write one object per line: {"text": ..., "label": ...}.'
+            raise broken(path, number, "the line is not a JSON object", remedy)
+        _check_size(path, number, row, limits)
+        yield number, row
+
+
+def _parse_json(path: Path, number: int, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        problem = f"not valid JSON ({error.msg} at column {error.colno})"
+        raise broken(path, number, problem, "Write one JSON object per line.") from None
+    except (ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise broken(path, number, problem, "Write one plain JSON object per line.") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _check_size(path: Path, number: int, row: Row, limits: Limits) -> None:
+    if len(row) > limits.columns:
+        raise broken(path, number, f"the row has more than {limits.columns} columns", _KEEP_PLAIN)
+    values, depth = list(row.values()), 1
+    while values := [inner for value in values for inner in _children(value)]:
+        depth += 1
+        if depth > limits.nesting:
+            raise broken(path, number, f"values are nested deeper than {limits.nesting}", _KEEP_PLAIN)
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _read_csv(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
+    reader = csv.reader((text for _, text in _lines(path, limits)), strict=True)
+    header: list[str] | None = None
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            remedy = 'Quote fields as "..." and double inner quotes.'
+            raise broken(path, number, f"not valid CSV ({error})", remedy) from None
+        if fields is None:
+            return
+        if not fields:
+            raise broken(path, number, "the line is empty", "Remove it.")
+        if header is None:
+            header = _check_header(path, fields, limits)
+        elif len(fields) != len(header):
+            problem = f"{len(fields)} fields where the header has {len(header)}"
+            raise broken(path, number, problem, "Give every line as many fields as the header.")
+        else:
+            yield number, dict(zip(header, fields, strict=True))
+
+
+def _check_header(path: Path, names: list[str], limits: Limits) -> list[str]:
+    if len(names) > limits.columns:
+        raise broken(path, 1, f"the header has more than {limits.columns} columns", _KEEP_PLAIN)
+    if len(set(names)) != len(names) or not all(names):
+        raise broken(path, 1, "the header's column names are empty or not unique", "Name every column once.")
+    return names
+
+
+def _read_parquet(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
+    number = 0
+    try:
+        with pq.ParquetFile(path, thrift_string_size_limit=limits.line_bytes * 10) as file:
+            _check_parquet(path, file, limits)
+            plain = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=plain):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        problem = f"not valid Parquet ({next(iter(str(error).splitlines()), 'unreadable')})"
+        raise broken(path, number + 1, problem, "Write the file again.") from None
+
+
+def _check_parquet(path: Path, file: pq.ParquetFile, limits: Limits) -> None:
+    metadata = file.metadata
+    if metadata.num_columns > limits.columns:
+        raise InvalidData(f"{path.name} has more than {limits.columns} columns.", remedy=_KEEP_PLAIN)
+    if metadata.num_rows > limits.rows:
+        raise InvalidData(f"{path.name} has more than {limits.rows:,} rows.", remedy="Send fewer rows.")
+    sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+    if max(sizes, default=0) > limits.row_group_bytes:
+        raise InvalidData(f"{path.name} has too large a row group.", remedy="Write smaller row groups.")
