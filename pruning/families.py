@@ -14,8 +14,8 @@ class Family:
     """The names of one family's modules and config fields.
 
     `layers` is a path under `model.base_model`; the other module names are paths under one layer. Post-norm
-    encoders only: `attention_norm` and `ffn_norm` read the residual sum of their sub-layer. `head_owner` is the
-    module whose attribute `head_size` holds the width of one head; `head_counts` and `head_widths` are the
+    encoders only: `attention_norm` and `ffn_norm` read the residual sum of their sub-layer. `head_owner` is
+    the module whose attribute `head_size` holds the width of one head; `head_count` and `head_width` are the
     attributes there that state the number of heads and their total width.
     """
 
@@ -26,13 +26,14 @@ class Family:
     attention_out: str
     attention_norm: str
     ffn_in: tuple[str, ...]
+    activation: str
     ffn_out: str
     ffn_norm: str
     head_owner: str
     architectures: Mapping[Task, str]
     head_size: str = "attention_head_size"
-    head_counts: tuple[str, ...] = ("num_attention_heads",)
-    head_widths: tuple[str, ...] = ("all_head_size",)
+    head_count: str = "num_attention_heads"
+    head_width: str = "all_head_size"
     hidden_config: str = "hidden_size"
     heads_config: str = "num_attention_heads"
     layers_config: str = "num_hidden_layers"
@@ -53,6 +54,7 @@ _BERT = Family(
     attention_out="attention.output.dense",
     attention_norm="attention.output.LayerNorm",
     ffn_in=("intermediate.dense",),
+    activation="intermediate.intermediate_act_fn",
     ffn_out="output.dense",
     ffn_norm="output.LayerNorm",
     head_owner="attention.self",
@@ -74,12 +76,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             attention_out="attention.out_lin",
             attention_norm="sa_layer_norm",
             ffn_in=("ffn.lin1",),
+            activation="ffn.activation",
             ffn_out="ffn.lin2",
             ffn_norm="output_layer_norm",
             head_owner="attention",
             architectures=_classifier("DistilBertForSequenceClassification"),
-            head_counts=("n_heads",),
-            head_widths=("dim",),
+            head_count="n_heads",
+            head_width="dim",
             hidden_config="dim",
             heads_config="n_heads",
             layers_config="n_layers",
@@ -108,7 +111,7 @@ _FOREIGN: Mapping[str, str] = MappingProxyType(
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """The entry for a `config.json`; raises InvalidModel when the family, or what the config asks for, is not supported."""
+    """The entry for a config.json; raises InvalidModel for an unsupported family or an unsupported variant of it."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InvalidModel(

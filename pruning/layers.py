@@ -25,6 +25,7 @@ class Layer:
     attention_out: nn.Linear
     attention_norm: nn.LayerNorm
     ffn_in: tuple[nn.Linear, ...]
+    activation: nn.Module
     ffn_out: nn.Linear
     ffn_norm: nn.LayerNorm
     head_owner: nn.Module
@@ -95,6 +96,7 @@ def _layer(index: int, module: nn.Module, names: Family) -> Layer:
         attention_out=linear(names.attention_out),
         attention_norm=norm(names.attention_norm),
         ffn_in=tuple(linear(path) for path in names.ffn_in),
+        activation=part(names.activation),
         ffn_out=linear(names.ffn_out),
         ffn_norm=norm(names.ffn_norm),
         head_owner=head_owner,
