@@ -1,0 +1,59 @@
+# Every command works in a fresh clone: the first one makes .venv and installs from the lock.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test test-all lint types check generate lock clean
+
+help: ## list what you can do here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## make the virtual environment and install everything from requirements.lock
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock pip setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[worker,dev]'
+	@touch $@
+
+$(VENV)/.demo-ready: $(READY) examples/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement examples/requirements.txt
+	@touch $@
+
+demo: $(VENV)/.demo-ready ## prune a real model over HTTP and show before/after (ARGS="--model ... --dataset ...")
+	$(BIN)/python -m examples.demo $(ARGS)
+
+serve: $(READY) ## run the whole service on this machine: API, worker, SQLite, no server to install
+	$(BIN)/prunery serve
+
+test: $(READY) ## the test suite: real databases, brokers and processes; under 10 minutes on 2 cores
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(READY) ## the same with the long tests
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(READY) ## style, import rules, the compose file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test ## what the gate runs
+
+generate: $(READY) ## rewrite what is made from the code: method catalogue, OpenAPI, settings table
+	$(BIN)/python -m pruning.catalogue --write
+	$(BIN)/python -m app.openapi --write
+	$(BIN)/python -m core.settings --write
+
+lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate --all-extras --upgrade --output-file requirements.lock pyproject.toml
+	@sed -i 's/^\([a-z0-9._-]*==[^+ ]*\)+[a-z0-9.]*/\1/' requirements.lock # a local build tag such as +cpu is the machine's choice
+
+clean: ## remove the virtual environment, caches and the demo's output
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
