@@ -1,12 +1,13 @@
-"""What heads and neurons cost, and which ratios a model can reach. Pure arithmetic on config.json; imports no torch.
+"""What heads and neurons cost, and which ratios a model can reach, by config.json alone. Imports no torch.
 
-Counted are the linear weights of the transformer layers and, for FLOPs, their products and those of the attention
-(two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). Not counted: embeddings, norms,
-biases, softmax, activations, pooler and task head.
+Counted are the linear weights of the transformer layers and, for FLOPs, their products and those of the
+attention (two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). Not counted:
+embeddings, norms, biases, softmax, activations, pooler and task head.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 from pydantic import field_validator, model_validator
@@ -39,14 +40,15 @@ class ModelShape:
         ffn = _size(config, family.ffn_config, _LIMITS["ffn"])
         if hidden % heads:
             raise InvalidModel(
-                f"{family.hidden_config} = {hidden} is not a multiple of {family.heads_config} = {heads} in config.json.",
+                f"{family.hidden_config} = {hidden} in config.json is not a multiple of "
+                f"{family.heads_config} = {heads}.",
                 param="/model",
             )
         return cls(layers, hidden, heads, hidden // heads, ffn)
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of the six prunable matrices of one layer: q, k, v, attention output, FFN in and out."""
+        """(outputs, inputs) of one layer's six matrices: q, k, v, attention output, FFN in, FFN out."""
         square = (self.hidden, self.hidden)
         return (square, square, square, square, (self.ffn, self.hidden), (self.hidden, self.ffn))
 
@@ -61,7 +63,7 @@ def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
 
 
 class Kept(Model):
-    """What stays of each layer: the original indices of its heads and FFN neurons, increasing. JSON in and out."""
+    """What stays of each layer: the original indices of its heads and FFN neurons, increasing."""
 
     heads: tuple[tuple[int, ...], ...]
     neurons: tuple[tuple[int, ...], ...]
@@ -70,9 +72,7 @@ class Kept(Model):
     @classmethod
     def _increasing(cls, layers: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
         for units in layers:
-            if any(unit < 0 for unit in units[:1]) or any(
-                a >= b for a, b in zip(units, units[1:], strict=False)
-            ):
+            if any(below >= above for below, above in pairwise((-1, *units))):
                 raise ValueError("kept indices must be increasing and not negative")
         return layers
 
@@ -132,8 +132,9 @@ def largest_ratio(
 ) -> float:
     """The largest fraction that can be removed.
 
-    One unit stays in every matrix or sub-layer that is pruned. A method that `empties_sublayers` may go further: it
-    leaves one head and one neuron in the whole model. `native` allocation removes neurons only, as many in each layer.
+    One unit stays in every matrix or sub-layer that is pruned. A method that `empties_sublayers` may go
+    further: it leaves one head and one neuron in the whole model. `native` allocation removes neurons only,
+    as many in each layer.
     """
     total = total_cost(shape, measure, length)
     if granularity.kind in ("unstructured", "block"):

@@ -111,7 +111,7 @@ _FOREIGN: Mapping[str, str] = MappingProxyType(
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """The entry for a config.json; raises InvalidModel for an unsupported family or an unsupported variant of it."""
+    """The entry for a config.json; raises InvalidModel for an unsupported family or variant of a family."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InvalidModel(

@@ -1,21 +1,23 @@
 """Live views of a model's transformer layers, resolved through its family."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.errors import InvalidModel
 from pruning.families import FAMILIES, Family
 
+Part = TypeVar("Part", bound=nn.Module)
+
 
 @dataclass(frozen=True)
 class Layer:
     """The modules of one transformer layer. Weights are (outputs, inputs).
 
-    A head owns `head_size` consecutive rows of query, key and value and the same columns of `attention_out`; a neuron
-    owns one row of every `ffn_in` and one column of `ffn_out`. The counts are those of the tensors as they are now.
+    A head owns `head_size` consecutive rows of query, key and value and the same columns of `attention_out`;
+    a neuron owns one row of every `ffn_in` and one column of `ffn_out`. Counts are those of the tensors now.
     """
 
     index: int
@@ -25,7 +27,6 @@ class Layer:
     attention_out: nn.Linear
     attention_norm: nn.LayerNorm
     ffn_in: tuple[nn.Linear, ...]
-    activation: nn.Module
     ffn_out: nn.Linear
     ffn_norm: nn.LayerNorm
     head_owner: nn.Module
@@ -68,57 +69,47 @@ def layers(model: PreTrainedModel) -> list[Layer]:
 
 
 def _layer(index: int, module: nn.Module, names: Family) -> Layer:
-    def part(path: str) -> nn.Module:
-        return module.get_submodule(path)
-
-    def linear(path: str) -> nn.Linear:
-        found = part(path)
-        if not isinstance(found, nn.Linear):
-            raise InvalidModel(
-                f"{path} of layer {index} is {type(found).__name__}, not a linear layer.", param="/model"
-            )
-        return found
-
-    def norm(path: str) -> nn.LayerNorm:
-        found = part(path)
-        if not isinstance(found, nn.LayerNorm):
-            raise InvalidModel(
-                f"{path} of layer {index} is {type(found).__name__}, not a LayerNorm.", param="/model"
-            )
-        return found
-
-    head_owner = part(names.head_owner)
+    head_owner = module.get_submodule(names.head_owner)
     return Layer(
         index=index,
-        query=linear(names.query),
-        key=linear(names.key),
-        value=linear(names.value),
-        attention_out=linear(names.attention_out),
-        attention_norm=norm(names.attention_norm),
-        ffn_in=tuple(linear(path) for path in names.ffn_in),
-        activation=part(names.activation),
-        ffn_out=linear(names.ffn_out),
-        ffn_norm=norm(names.ffn_norm),
+        query=_part(module, names.query, nn.Linear),
+        key=_part(module, names.key, nn.Linear),
+        value=_part(module, names.value, nn.Linear),
+        attention_out=_part(module, names.attention_out, nn.Linear),
+        attention_norm=_part(module, names.attention_norm, nn.LayerNorm),
+        ffn_in=tuple(_part(module, path, nn.Linear) for path in names.ffn_in),
+        ffn_out=_part(module, names.ffn_out, nn.Linear),
+        ffn_norm=_part(module, names.ffn_norm, nn.LayerNorm),
         head_owner=head_owner,
         head_size=int(getattr(head_owner, names.head_size)),
     )
 
 
+def _part(module: nn.Module, path: str, expected: type[Part]) -> Part:
+    found = module.get_submodule(path)
+    if not isinstance(found, expected):
+        raise InvalidModel(f"{path} is a {type(found).__name__}, not a {expected.__name__}.", param="/model")
+    return found
+
+
 def prunable_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The six prunable linears of each layer by full module name, layer by layer, in the order of `Layer.linears`."""
+    """The prunable linears by full module name, layer by layer, in the order of `Layer.linears`."""
     names = {module: name for name, module in model.named_modules()}
     return {names[linear]: linear for layer in layers(model) for linear in layer.linears}
 
 
 def take(module: nn.Linear, index: Tensor, dim: int) -> None:
-    """Keep only the outputs (dim 0) or inputs (dim 1) listed in `index` (int64, (kept,)); in place, same module object.
+    """Keep only the outputs (dim 0) or inputs (dim 1) listed in `index`, int64 (kept,); in place.
 
-    Parameters are replaced, so an optimizer made before holds the old ones.
+    The module object stays, its parameters are replaced: an optimizer made before holds the old ones.
     """
-    with torch.no_grad():
-        weight = module.weight.index_select(dim, index.to(module.weight.device)).contiguous()
-        module.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
-        if dim == 0 and module.bias is not None:
-            bias = module.bias.index_select(0, index.to(module.bias.device)).contiguous()
-            module.bias = nn.Parameter(bias, requires_grad=module.bias.requires_grad)
+    index = index.to(module.weight.device)
+    module.weight = _selected(module.weight, index, dim)
+    if dim == 0 and module.bias is not None:
+        module.bias = _selected(module.bias, index, 0)
     module.out_features, module.in_features = module.weight.shape
+
+
+def _selected(parameter: nn.Parameter, index: Tensor, dim: int) -> nn.Parameter:
+    chosen = parameter.detach().index_select(dim, index).contiguous()
+    return nn.Parameter(chosen, requires_grad=parameter.requires_grad)
