@@ -12,15 +12,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from pruning.costs import Kept, ModelShape, total_cost
 from pruning.errors import InvalidSpec
-from pruning.spec import Event, Events, Kind, Measure, Model, PruneSpec, ShouldStop
+from pruning.spec import Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
+from pruning.units import Units
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pruning.costs import ModelShape
     from pruning.planning import Plan
-    from pruning.shrink import Kept
     from pruning.tasks import Encoded, Task
 
 METHODS: "dict[str, type[Method]]" = {}
@@ -31,13 +31,13 @@ METHODS: "dict[str, type[Method]]" = {}
 class Context:
     """All that a method may use. `model` is on `device`; `work` is the method's own folder for checkpoints.
 
-    `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the mean
-    number of real tokens in a training row, which the count of FLOPs needs.
+    `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the
+    mean number of real tokens in a training row, which the count of FLOPs needs.
     """
 
     spec: PruneSpec
     plan: "Plan"
-    shape: "ModelShape"
+    shape: ModelShape
     model: "PreTrainedModel"
     task: "Task"
     train: "Encoded"
@@ -48,6 +48,22 @@ class Context:
     should_stop: ShouldStop
     span: tuple[float, float]
     mean_length: float
+
+    @property
+    def measure(self) -> Measure:
+        """What the ratio counts."""
+        return self.spec.target_measure or "weights"
+
+    @property
+    def granularity(self) -> Granularity:
+        """What is dropped as a whole."""
+        return Granularity.parse(self.spec.granularity)
+
+    def budget(self, groups: Mapping[str, Units]) -> float:
+        """What the units of `groups` may cost together, so that the whole model keeps 1 - target_ratio."""
+        total = total_cost(self.shape, self.measure, self.mean_length)
+        prunable = sum(group.count * group.cost for group in groups.values())
+        return prunable - self.spec.target_ratio * total
 
     def progress(self, fraction: float, message: str, **metrics: float) -> None:
         """Say how far the method is: `fraction` of its own span, 0..1."""
@@ -60,12 +76,12 @@ class Context:
 class Outcome:
     """What a method decided. The model it was given is baked: what was dropped is zero, no hook is left.
 
-    `kept` names the surviving heads and neurons of every layer when whole units were dropped; `weight_masks` maps
-    the name of each masked parameter to its mask, True = kept, in the shape of the parameter. `details` is JSON
-    for the report.
+    `kept` names the surviving heads and neurons of every layer when whole units were dropped; `weight_masks`
+    maps the name of each masked parameter to its mask, True = kept, in the shape of the parameter. `details`
+    is JSON for the report.
     """
 
-    kept: "Kept | None" = None
+    kept: Kept | None = None
     weight_masks: dict[str, Tensor] | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
