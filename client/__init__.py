@@ -1,1 +1,45 @@
+"""A typed HTTP client of the service, `PruneryClient`. Needs httpx and pydantic, nothing of the service."""
 
+from client.client import PruneryClient
+from client.errors import (
+    ApiProblem,
+    ClientError,
+    DownloadBroken,
+    FieldProblem,
+    LocalFileProblem,
+    Unreachable,
+    UploadBroken,
+    WaitTimeout,
+)
+from client.replies import (
+    Artifact,
+    Dataset,
+    Event,
+    Job,
+    JobError,
+    MethodInfo,
+    Model,
+    Proposal,
+    Version,
+)
+
+__all__ = [
+    "ApiProblem",
+    "Artifact",
+    "ClientError",
+    "Dataset",
+    "DownloadBroken",
+    "Event",
+    "FieldProblem",
+    "Job",
+    "JobError",
+    "LocalFileProblem",
+    "MethodInfo",
+    "Model",
+    "Proposal",
+    "PruneryClient",
+    "Unreachable",
+    "UploadBroken",
+    "Version",
+    "WaitTimeout",
+]
