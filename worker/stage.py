@@ -1,0 +1,154 @@
+"""The inside of a child process: confine itself, read one order, do one stage of a job, report how it ended.
+
+Run as `python -m MODULE PARENT_PID` by `worker.process.ChildProcess`. A module that is a stage ends with
+`sys.exit(run_stage(its_function))`.
+"""
+
+import ctypes
+import errno
+import logging
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from types import FrameType
+from typing import IO, Any
+
+from pruning.errors import Canceled, PruningError
+from pruning.spec import Event, Events, ShouldStop, StopReason
+from worker.channel import Order, Outcome, decode, encode, outcome_message, read_order
+
+log = logging.getLogger(__name__)
+
+Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
+"""What a stage module offers: (parameters, events, should_stop) -> a JSON result."""
+
+_PR_SET_PDEATHSIG = 1
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run_stage(stage: Stage) -> int:
+    """Run one stage to its end and return the exit code (0: done, stopped or failed in a way that was reported)."""
+    die_with_parent(int(sys.argv[1]))
+    upward = _take_stdout()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    # Not sys.stdin: the interpreter waits for its lock on the way out, and a thread sits in a read of it.
+    pipe = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - a descriptor, open to the end
+    line = pipe.readline()
+    if not line:
+        return 1
+    order = read_order(decode(line))
+    _limit(order)
+    downward = _Downward(pipe)
+    report = _Upward(upward)
+    signal.signal(signal.SIGTERM, downward.on_sigterm)
+    outcome = _work(stage, order, report.event, downward.should_stop)
+    report.send(outcome_message(outcome))
+    return 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the parent thread ends, and leave if that has happened already.
+
+    The parent is compared with the process that spawned us, not with pid 1: under a sub-reaper or inside a
+    container the orphan's new parent is somebody else.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.killpg(0, signal.SIGKILL)
+
+
+def classify(error: BaseException) -> Outcome:
+    """The outcome that an exception of the stage means. Recognises torch's errors by name: the worker imports no torch."""
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, Canceled):
+        return Outcome("stopped")
+    if isinstance(error, PruningError):
+        return Outcome("failed", None, error.code, error.error_class, text, error.param)
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
+        return Outcome(
+            "failed", None, "out_of_memory", "capacity", f"The machine ran out of memory: {text}".strip()
+        )
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return Outcome("failed", None, "disk_full", "infrastructure", "The worker's disk is full.")
+    if name == "AcceleratorError" or "uncorrectable ECC" in text:
+        return Outcome("failed", None, "device_lost", "infrastructure", f"The accelerator failed: {text}")
+    return Outcome("failed", None, "internal_error", "bug", f"Unexpected {name}: {text}"[:500])
+
+
+def _work(stage: Stage, order: Order, events: Events, should_stop: ShouldStop) -> Outcome:
+    try:
+        return Outcome("done", _finite(stage(order.parameters, events, should_stop)))
+    except Exception as error:
+        if not isinstance(error, PruningError):
+            log.exception("the stage failed")
+        return classify(error)
+
+
+def _take_stdout() -> IO[bytes]:
+    """Keep the pipe up to ourselves, and let whatever libraries print go to stderr. The copy is not inherited."""
+    upward = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return upward
+
+
+def _limit(order: Order) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if order.memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
+
+
+class _Upward:
+    """The pipe to the worker; callable from any thread of the stage."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        line = memoryview(encode(message))
+        with self._lock:
+            while line:
+                line = line[self._pipe.write(line) :]
+
+    def event(self, event: Event) -> None:
+        self.send({"event": asdict(Event(event.type, _finite(event.data)))})
+
+
+class _Downward:
+    """Listens to the worker in a thread of its own; the end of its pipe is the end of this process group."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._stop: StopReason | None = None
+        threading.Thread(target=self._listen, name="worker-pipe", daemon=True).start()
+
+    def should_stop(self) -> StopReason | None:
+        return self._stop
+
+    def on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """Somebody ends this process politely (an operator, systemd): leave with a checkpoint."""
+        self._stop = self._stop or "preempt"
+
+    def _listen(self) -> None:
+        for line in self._pipe:
+            reason = decode(line).get("stop")
+            if reason == "cancel" or reason == "preempt":
+                self._stop = reason
+        os.killpg(0, signal.SIGKILL)
+
+
+def _finite(data: Any) -> Any:
+    """The same data with NaN and infinity as null, for JSON has neither: a diverged loss must not end its own report."""
+    if isinstance(data, Mapping):
+        return {str(key): _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
