@@ -110,6 +110,6 @@ def take(module: nn.Linear, index: Tensor, dim: int) -> None:
     module.out_features, module.in_features = module.weight.shape
 
 
-def _selected(parameter: nn.Parameter, index: Tensor, dim: int) -> nn.Parameter:
+def _selected(parameter: Tensor, index: Tensor, dim: int) -> nn.Parameter:
     chosen = parameter.detach().index_select(dim, index).contiguous()
     return nn.Parameter(chosen, requires_grad=parameter.requires_grad)
