@@ -1,0 +1,42 @@
+"""Where the bytes of models, datasets and results are kept: objects that never change, named by their SHA-256."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object in the store."""
+
+    sha256: str
+    bytes: int
+
+
+class Store(Protocol):
+    """A store of immutable objects. An object is there whole or not at all."""
+
+    def put(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Stored:
+        """Store bytes as they come; raises StorageFull or TooLarge, with nothing left over."""
+
+    def put_file(self, path: Path) -> Stored:
+        """Store a copy of a file; raises StorageFull with nothing left over."""
+
+    def open(self, sha256: str, start: int = 0) -> BinaryIO:
+        """The object from byte `start`; raises NotFound."""
+
+    def path(self, sha256: str) -> Path | None:
+        """Where the object lies as a local file, read-only; None for a store that has no files, or no such object."""
+
+    def exists(self, sha256: str) -> bool:
+        """Whether the object is there."""
+
+    def objects(self) -> Iterator[str]:
+        """The hash of every object."""
+
+    def delete(self, sha256: str, *, unused_seconds: float = 0) -> bool:
+        """Delete an object unless it was put less than `unused_seconds` ago; says whether it was deleted."""
+
+    def check(self) -> None:
+        """Raise StorageFull or OSError when the store cannot be written to."""

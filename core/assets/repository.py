@@ -1,0 +1,286 @@
+"""Models and datasets in the database; every function takes the owner, and another's asset is not found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
+from core.clock import now
+from core.db.base import Json
+from core.db.pages import Page, paginate
+from core.db.writes import rows_changed
+from core.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from core.ids import new_id
+from core.jobs.states import ACTIVE
+from core.jobs.tables import Job
+
+Asset = TypeVar("Asset", Model, Dataset)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of an asset: its name there, size in bytes, and hash; of the hub's files also the path in the repository."""
+
+    name: str
+    bytes: int
+    sha256: str | None
+    hub_path: str | None = None
+
+
+def create_model(session: Session, *, owner_id: str, name: str) -> Model:
+    """A model that takes files."""
+    model = Model(
+        id=new_id("mdl"),
+        owner_id=owner_id,
+        name=name,
+        source="upload",
+        status=AssetStatus.UPLOADING,
+        created_at=now(session),
+    )
+    return _added(session, model)
+
+
+def create_dataset(session: Session, *, owner_id: str, name: str) -> Dataset:
+    """A dataset that takes files."""
+    dataset = Dataset(
+        id=new_id("dst"),
+        owner_id=owner_id,
+        name=name,
+        source="upload",
+        status=AssetStatus.UPLOADING,
+        created_at=now(session),
+    )
+    return _added(session, dataset)
+
+
+def create_hub_model(
+    session: Session,
+    *,
+    owner_id: str,
+    hub_id: str,
+    revision: str,
+    config: Json,
+    model_type: str,
+    files: Sequence[FileRecord],
+) -> Model:
+    """A model whose files a worker fetches from the hub; `revision` is the resolved commit."""
+    model = Model(
+        id=new_id("mdl"),
+        owner_id=owner_id,
+        name=hub_id,
+        source="hub",
+        status=AssetStatus.PENDING,
+        hub_id=hub_id,
+        hub_revision=revision,
+        config=config,
+        model_type=model_type,
+        bytes=sum(file.bytes for file in files),
+        created_at=now(session),
+    )
+    return _added(session, model, files)
+
+
+def create_hub_dataset(
+    session: Session,
+    *,
+    owner_id: str,
+    hub_id: str,
+    config: str | None,
+    revision: str,
+    files: Sequence[FileRecord],
+) -> Dataset:
+    """A dataset whose files a worker fetches from the hub; `revision` is the resolved commit."""
+    dataset = Dataset(
+        id=new_id("dst"),
+        owner_id=owner_id,
+        name=hub_id,
+        source="hub",
+        status=AssetStatus.PENDING,
+        hub_id=hub_id,
+        hub_config=config,
+        hub_revision=revision,
+        bytes=sum(file.bytes for file in files),
+        created_at=now(session),
+    )
+    return _added(session, dataset, files)
+
+
+def get(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
+    """The owner's asset; raises NotFound."""
+    asset = session.scalars(select(kind).where(kind.id == asset_id, kind.owner_id == owner_id)).one_or_none()
+    if asset is None:
+        raise NotFound(f"There is no {kind.__name__.lower()} {asset_id}.")
+    return asset
+
+
+def list_assets(
+    session: Session, kind: type[Asset], owner_id: str, *, cursor: str | None = None, limit: int = 20
+) -> Page[Asset]:
+    """The owner's assets, newest first."""
+    return paginate(
+        session, select(kind).where(kind.owner_id == owner_id), kind.id, cursor=cursor, limit=limit
+    )
+
+
+def files_of(session: Session, asset: Model | Dataset) -> list[AssetFile]:
+    """The files of an asset by name."""
+    return list(
+        session.scalars(select(AssetFile).where(AssetFile.asset_id == asset.id).order_by(AssetFile.name))
+    )
+
+
+def add_file(
+    session: Session, kind: type[Asset], owner_id: str, asset_id: str, file: FileRecord, *, max_bytes: int
+) -> None:
+    """Name a stored object as a file of an asset that takes files; a second one of the same name replaces the first.
+
+    Raises NotFound, Conflict `already_complete`, and TooLarge when all files together exceed `max_bytes`.
+    """
+    asset = _locked_uploading(session, kind, owner_id, asset_id)
+    total = select(func.coalesce(func.sum(AssetFile.bytes), 0)).where(
+        AssetFile.asset_id == asset_id, AssetFile.name != file.name
+    )
+    asset.bytes = session.scalars(total).one() + file.bytes
+    if asset.bytes > max_bytes:
+        raise TooLarge(f"The files of {asset_id} together are larger than {max_bytes:,} bytes.")
+    session.merge(AssetFile(asset_id=asset_id, name=file.name, bytes=file.bytes, sha256=file.sha256))
+
+
+def complete_model(
+    session: Session,
+    owner_id: str,
+    model_id: str,
+    *,
+    files: Sequence[FileRecord],
+    config: Json,
+    model_type: str,
+    parameters: int,
+    digest: str,
+) -> Model:
+    """Close an upload with what was found in exactly these files.
+
+    Raises NotFound, Conflict `already_complete`, or Conflict when the files have changed since they were inspected.
+    """
+    model = _locked_uploading(session, Model, owner_id, model_id)
+    _require_unchanged(session, model, files)
+    model.status, model.config, model.model_type, model.parameters, model.digest = (
+        AssetStatus.READY,
+        config,
+        model_type,
+        parameters,
+        digest,
+    )
+    return model
+
+
+def complete_dataset(
+    session: Session,
+    owner_id: str,
+    dataset_id: str,
+    *,
+    files: Sequence[FileRecord],
+    summary: Json,
+    digest: str,
+) -> Dataset:
+    """Close an upload with what was found in exactly these files; raises as `complete_model` does."""
+    dataset = _locked_uploading(session, Dataset, owner_id, dataset_id)
+    _require_unchanged(session, dataset, files)
+    dataset.status, dataset.summary, dataset.digest = AssetStatus.READY, summary, digest
+    return dataset
+
+
+def mark_fetched(
+    session: Session,
+    asset_id: str,
+    *,
+    files: Sequence[FileRecord],
+    digest: str,
+    parameters: int | None = None,
+    summary: Json | None = None,
+) -> None:
+    """Say that a worker has fetched a `pending` asset and its files are in the store; a second fetch changes nothing."""
+    kind: type[Model] | type[Dataset] = Model if asset_id.startswith("mdl_") else Dataset
+    found: dict[str, object] = {"parameters": parameters} if kind is Model else {"summary": summary}
+    ready = {
+        "status": AssetStatus.READY,
+        "digest": digest,
+        "bytes": sum(file.bytes for file in files),
+        **found,
+    }
+    waiting = update(kind).where(kind.id == asset_id, kind.status == AssetStatus.PENDING)
+    if rows_changed(session, waiting.values(**ready)) == 1:
+        for file in files:
+            session.execute(
+                update(AssetFile)
+                .where(AssetFile.asset_id == asset_id, AssetFile.name == file.name)
+                .values(bytes=file.bytes, sha256=file.sha256)
+            )
+
+
+def delete(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> None:
+    """Forget an asset; raises NotFound, or Conflict `in_use` while a job that is not over uses it."""
+    asset = _locked(session, kind, owner_id, asset_id)
+    used = (
+        select(Job.id)
+        .where(or_(Job.model_id == asset_id, Job.dataset_id == asset_id), Job.status.in_(ACTIVE))
+        .limit(1)
+    )
+    if job_id := session.scalars(used).one_or_none():
+        raise Conflict(f"{asset_id} is used by {job_id}, which is not over yet.", code="in_use")
+    session.execute(sql_delete(AssetFile).where(AssetFile.asset_id == asset_id))
+    session.delete(asset)
+
+
+def require_usable(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
+    """The owner's asset, kept from being deleted until this transaction ends; raises NotFound or InvalidRequest `not_complete`."""
+    asset = _locked(session, kind, owner_id, asset_id)
+    if asset.status == AssetStatus.UPLOADING:
+        raise InvalidRequest(
+            f"The upload of {asset_id} is not complete.",
+            param=f"/{kind.__name__.lower()}",
+            code="not_complete",
+        )
+    return asset
+
+
+def _added(session: Session, asset: Asset, files: Sequence[FileRecord] = ()) -> Asset:
+    session.add(asset)
+    for file in files:
+        session.add(
+            AssetFile(
+                asset_id=asset.id,
+                name=file.name,
+                bytes=file.bytes,
+                sha256=file.sha256,
+                hub_path=file.hub_path,
+            )
+        )
+    session.flush()
+    return asset
+
+
+def _locked(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
+    query = select(kind).where(kind.id == asset_id, kind.owner_id == owner_id)
+    asset = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
+    if asset is None:
+        raise NotFound(f"There is no {kind.__name__.lower()} {asset_id}.")
+    return asset
+
+
+def _locked_uploading(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
+    asset = _locked(session, kind, owner_id, asset_id)
+    if asset.status != AssetStatus.UPLOADING:
+        raise Conflict(f"{asset_id} is already complete.", code="already_complete")
+    return asset
+
+
+def _require_unchanged(session: Session, asset: Model | Dataset, files: Sequence[FileRecord]) -> None:
+    stored = {(file.name, file.sha256) for file in files_of(session, asset)}
+    if stored != {(file.name, file.sha256) for file in files}:
+        raise Conflict(
+            f"The files of {asset.id} changed while they were inspected; complete it again.", code="changed"
+        )

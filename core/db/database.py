@@ -1,0 +1,60 @@
+"""Sessions for reading and for writing; one `with` is one transaction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db.engine import BEGIN, make_engine
+from core.errors import DatabaseUnavailable
+
+
+class Database:
+    """A database by its URL. Objects that a session loaded stay readable after it has ended."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
+        self._read = sessionmaker(self.engine, expire_on_commit=False)
+        self._write = sessionmaker(
+            self.engine.execution_options(**{BEGIN: "IMMEDIATE"}), expire_on_commit=False
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading; raises DatabaseUnavailable when the database does not answer."""
+        with _translated(), self._read.begin() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, and rolls back when an exception leaves it.
+
+        Never hold one across other input or output: on SQLite it keeps every other writer waiting.
+        Raises DatabaseUnavailable when the database does not answer; whether the commit took place is then unknown.
+        """
+        with _translated(), self._write.begin() as session:
+            yield session
+
+    def check(self) -> None:
+        """Ask the database for a sign of life; raises DatabaseUnavailable."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable("The database does not answer.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("The connection to the database broke.") from error
+        raise

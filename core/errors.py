@@ -1,0 +1,86 @@
+"""The ledger's errors. Each has a stable `code`; a JSON pointer `param` names the field of the request, if any."""
+
+
+class LedgerError(Exception):
+    """Base of every error that the ledger raises on purpose."""
+
+    code: str = "error"
+
+    def __init__(self, message: str, *, param: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class NotFound(LedgerError):
+    """There is no such object, or it belongs to somebody else."""
+
+    code = "not_found"
+
+
+class Conflict(LedgerError):
+    """The object's state does not allow this."""
+
+    code = "conflict"
+
+
+class NotReady(LedgerError):
+    """The object will exist, but does not yet."""
+
+    code = "not_ready"
+
+
+class InvalidRequest(LedgerError):
+    """The request cannot be carried out as it stands."""
+
+    code = "invalid_request"
+
+
+class Unauthorized(LedgerError):
+    """No key, or a key that is not (or no longer) valid."""
+
+    code = "unauthorized"
+
+
+class IdempotencyMismatch(LedgerError):
+    """The idempotency key was used before for a different request."""
+
+    code = "idempotency_mismatch"
+
+
+class IdempotencyInFlight(LedgerError):
+    """Another request with the same idempotency key is being answered at this moment; try again shortly."""
+
+    code = "idempotency_in_flight"
+
+
+class LeaseLost(LedgerError):
+    """The attempt's token is no longer valid: whoever holds it must stop and discard its work."""
+
+    code = "lease_lost"
+
+
+class StorageFull(LedgerError):
+    """The disk has no room; nothing of the object was kept."""
+
+    code = "storage_full"
+
+
+class TooLarge(LedgerError):
+    """More bytes than a limit allows."""
+
+    code = "too_large"
+
+
+class HubUnavailable(LedgerError):
+    """The hub did not answer, or failed; trying again later can help."""
+
+    code = "hub_unavailable"
+
+
+class DatabaseUnavailable(LedgerError):
+    """The database did not answer; whether a write in progress was kept is unknown."""
+
+    code = "database_unavailable"

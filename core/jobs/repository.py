@@ -1,0 +1,163 @@
+"""Jobs as their owner sees them: create, read, list, cancel, delete. The worker's side is `core.jobs.leases`."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from core.artifacts.tables import Artifact
+from core.assets.repository import require_usable
+from core.assets.tables import Dataset, Model
+from core.clock import now
+from core.db.base import Json
+from core.db.pages import Page, paginate
+from core.errors import Conflict, InvalidRequest, NotFound, NotReady
+from core.ids import new_id
+from core.jobs import events as job_events
+from core.jobs.changes import change
+from core.jobs.events import NewEvent
+from core.jobs.states import ACTIVE, TERMINAL, Action, Status, transition
+from core.jobs.tables import IdempotencyKey, Job, JobEvent
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a job is made of: the client's `request`, the resolved `spec`, the `plan`, and exactly one of the two models.
+
+    `plan` is None while the dataset is still to be fetched from the hub. A higher `priority` goes first.
+    """
+
+    request: Json
+    spec: Json
+    plan: Json | None
+    dataset_id: str
+    queue: str
+    run_timeout_seconds: float
+    model_id: str | None = None
+    model_job_id: str | None = None
+    priority: int = 0
+    metadata: Json | None = None
+
+
+def create(session: Session, owner_id: str, new: NewJob) -> Job:
+    """A queued job. Raises NotFound, or InvalidRequest, when the owner's model or dataset is not there or not complete."""
+    if (new.model_id is None) == (new.model_job_id is None):
+        raise ValueError("A job has one model: a model_id or a model_job_id.")
+    if new.model_id is not None:
+        require_usable(session, Model, owner_id, new.model_id)
+    if new.model_job_id is not None:
+        _require_succeeded(session, owner_id, new.model_job_id)
+    require_usable(session, Dataset, owner_id, new.dataset_id)
+    at = now(session)
+    job = Job(
+        id=new_id("job"),
+        owner_id=owner_id,
+        request=new.request,
+        spec=new.spec,
+        plan=new.plan,
+        model_id=new.model_id,
+        model_job_id=new.model_job_id,
+        dataset_id=new.dataset_id,
+        queue=new.queue,
+        priority=new.priority,
+        metadata_=new.metadata or {},
+        run_timeout_seconds=new.run_timeout_seconds,
+        created_at=at,
+        updated_at=at,
+    )
+    session.add(job)
+    session.flush()
+    job_events.append(session, job.id, [NewEvent("status", {"status": Status.QUEUED})], at)
+    session.refresh(job)
+    return job
+
+
+def get(session: Session, owner_id: str, job_id: str) -> Job:
+    """The owner's job; raises NotFound."""
+    job = session.scalars(select(Job).where(Job.id == job_id, Job.owner_id == owner_id)).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    owner_id: str,
+    *,
+    status: Status | None = None,
+    model: str | None = None,
+    cursor: str | None = None,
+    limit: int = 20,
+) -> Page[Job]:
+    """The owner's jobs, newest first; `model` is the id of a model, or of the job whose result is the model."""
+    query = select(Job).where(Job.owner_id == owner_id)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if model is not None:
+        query = query.where(or_(Job.model_id == model, Job.model_job_id == model))
+    return paginate(session, query, Job.id, cursor=cursor, limit=limit)
+
+
+def cancel(session: Session, owner_id: str, job_id: str) -> Job:
+    """Stop a job: at once when it is queued, at its worker's next heartbeat when it runs; a job that is over stays as it is."""
+    job = _locked(session, owner_id, job_id)
+    if job.status in TERMINAL or job.status == Status.CANCELING:
+        return job
+    at = now(session)
+    status = transition(job.status, Action.CANCEL)
+    change(session, job, status, at, cancel_requested_at=at)
+    return job
+
+
+def delete(session: Session, owner_id: str, job_id: str) -> None:
+    """Forget a job and its results; raises NotFound, or Conflict while it, or a job that prunes its result, is not over."""
+    job = _locked(session, owner_id, job_id)
+    if job.status not in TERMINAL:
+        raise Conflict(f"{job_id} is {job.status}; cancel it first.", code="not_terminal")
+    users = select(Job.id).where(Job.model_job_id == job_id, Job.status.in_(ACTIVE)).limit(1)
+    if user := session.scalars(users).one_or_none():
+        raise Conflict(f"The result of {job_id} is used by {user}, which is not over yet.", code="in_use")
+    session.execute(sql_delete(JobEvent).where(JobEvent.job_id == job_id))
+    session.execute(sql_delete(Artifact).where(Artifact.job_id == job_id))
+    session.execute(sql_delete(IdempotencyKey).where(IdempotencyKey.job_id == job_id))
+    session.delete(job)
+
+
+def events(
+    session: Session, owner_id: str, job_id: str, *, after_seq: int = 0, limit: int = 100
+) -> list[JobEvent]:
+    """The events of the owner's job with a number above `after_seq`, in order; raises NotFound."""
+    get(session, owner_id, job_id)
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
+    return list(session.scalars(query.order_by(JobEvent.seq).limit(limit)))
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the next of its queue, by priority and age; None when the job does not wait."""
+    if job.status != Status.QUEUED:
+        return None
+    older = or_(Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id))
+    ahead = or_(Job.priority > job.priority, and_(Job.priority == job.priority, older))
+    query = (
+        select(func.count())
+        .select_from(Job)
+        .where(Job.status == Status.QUEUED, Job.queue == job.queue, ahead)
+    )
+    return session.scalars(query).one() + 1
+
+
+def _require_succeeded(session: Session, owner_id: str, job_id: str) -> None:
+    job = _locked(session, owner_id, job_id)
+    if job.status in ACTIVE:
+        raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param="/model/job")
+    if job.status != Status.SUCCEEDED:
+        raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param="/model/job", code="no_model")
+
+
+def _locked(session: Session, owner_id: str, job_id: str) -> Job:
+    query = select(Job).where(Job.id == job_id, Job.owner_id == owner_id)
+    job = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job

@@ -1,0 +1,29 @@
+"""Names that API and workers ring each other by, and how they reach the broker. Imports no Celery."""
+
+from typing import Any
+
+from core.settings import Settings
+
+DOORBELL = "prunery.doorbell"
+"""The only task. Its message carries nothing: it says "look", and a lost or doubled one does no harm."""
+
+QUEUES = ("cpu", "gpu")
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """Celery's `broker_transport_options`. Creates the folders of the file system broker.
+
+    The timeouts keep a Redis that accepts connections but never answers from blocking a caller for ever.
+    """
+    if not settings.broker_url.startswith("filesystem:"):
+        return {"socket_timeout": 30.0, "socket_connect_timeout": 2.0, "retry_on_timeout": False}
+    root = settings.data_dir / "broker"
+    folders = {name: root / name for name in ("messages", "control", "processed")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {
+        "data_folder_in": str(folders["messages"]),
+        "data_folder_out": str(folders["messages"]),
+        "control_folder": str(folders["control"]),
+        "processed_folder": str(folders["processed"]),
+    }
