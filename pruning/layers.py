@@ -27,6 +27,7 @@ class Layer:
     attention_out: nn.Linear
     attention_norm: nn.LayerNorm
     ffn_in: tuple[nn.Linear, ...]
+    activation: nn.Module
     ffn_out: nn.Linear
     ffn_norm: nn.LayerNorm
     head_owner: nn.Module
