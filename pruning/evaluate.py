@@ -30,10 +30,10 @@ def evaluate(
     on_progress: Callable[[float], None],
     batch_tokens: int = 4096,
 ) -> Evaluated:
-    """Run the model over all rows in eval mode; the batches depend on the rows only, so results compare exactly.
+    """Run the model over all rows in eval mode; the batches depend on the rows only, so results compare.
 
-    `batch_tokens` bounds rows times length of a batch; `on_progress` gets the done fraction after every batch.
-    Raises Canceled when `should_stop` says so.
+    `batch_tokens` bounds rows times length of a batch; `on_progress` gets the done fraction after every
+    batch. Raises Canceled when `should_stop` says so.
     """
     model.eval()
     parts: list[Tensor] = []
@@ -48,7 +48,7 @@ def evaluate(
             order += indices
             on_progress(len(order) / len(rows))
     logits = torch.cat(parts).cpu()
-    logits = torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits).clone()
+    logits = torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
     return Evaluated(task.metrics(logits, torch.from_numpy(rows.labels)), logits)
 
 

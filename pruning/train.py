@@ -104,9 +104,8 @@ def fit(
     arguments = _arguments(options, seed, precision, device, work)
     arguments.use_cache = getattr(model.config, "use_cache", False)  # else the Trainer changes the config
     watch = Watch(events, should_stop, phase, span, extension, checkpoint_seconds)
-    key = key_of(
-        options.model_dump(mode="json"), seed, precision, len(train), distill and distill.model_dump()
-    )
+    stage = (options.model_dump(mode="json"), distill and distill.model_dump(mode="json"))
+    key = key_of(*stage, phase, seed, precision, len(train))
     trainer = PruningTrainer(model, arguments, task, train, watch, key, teacher, distill, extension)
     newest = newest_checkpoint(work, key)
     try:
