@@ -79,6 +79,7 @@ def _layer(index: int, module: nn.Module, names: Family) -> Layer:
         attention_out=_part(module, names.attention_out, nn.Linear),
         attention_norm=_part(module, names.attention_norm, nn.LayerNorm),
         ffn_in=tuple(_part(module, path, nn.Linear) for path in names.ffn_in),
+        activation=_part(module, names.activation, nn.Module),
         ffn_out=_part(module, names.ffn_out, nn.Linear),
         ffn_norm=_part(module, names.ffn_norm, nn.LayerNorm),
         head_owner=head_owner,
