@@ -71,7 +71,7 @@ class PruneryClient:
     ) -> Model:
         """Upload a Hugging Face folder: its weights (safetensors), configuration and tokenizer.
 
-        Other files stay behind; `uploads.model_files(folder)` says beforehand which. Raises LocalFileProblem for
+        Other files stay behind; `uploads.model_files(folder)` says which. Raises LocalFileProblem for
         an unusable folder.
         """
         files, _ = uploads.model_files(folder)

@@ -64,8 +64,11 @@ class ApiProblem(ClientError):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        fields = "; ".join(f"{field.pointer or '/'}: {field.message}" for field in self.errors)
-        return " ".join((fields or self.detail).split())
+        if len(self.errors) == 1 and self.errors[0].message in self.detail:
+            line = f"{self.errors[0].pointer}: {self.detail}"
+        else:
+            line = "; ".join(f"{field.pointer}: {field.message}" for field in self.errors) or self.detail
+        return " ".join(line.split())
 
     @classmethod
     def from_response(cls, response: httpx.Response) -> "ApiProblem":

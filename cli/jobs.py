@@ -1,0 +1,169 @@
+"""The commands that talk to a service: submit, watch, list, cancel, download, methods."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.connection import connect
+from cli.progress import JobBars, follow, transfer_bars
+from cli.request import dataset_reference, merge, model_reference
+from client import Dataset, Job, Model, PruneryClient
+from client.uploads import dataset_files, model_files
+
+out = Console()
+said = Console(stderr=True)
+"""For progress and remarks, so that standard output holds only what a script wants to read."""
+
+JobId = Annotated[str, typer.Argument(help="The job's id, job_...")]
+
+
+def submit(
+    model: Annotated[
+        str, typer.Option(help="Local Hugging Face folder, mdl_..., job_..., or org/name@revision.")
+    ],
+    dataset: Annotated[str, typer.Option(help="Local file or folder, dst_..., or org/name:config@revision.")],
+    ratio: Annotated[float, typer.Option(help="The fraction to remove, 0 <= ratio < 1; 0 only fine-tunes.")],
+    granularity: Annotated[
+        str, typer.Option(help="What is removed as a whole; see `prunery methods`.")
+    ] = "structured",
+    method: Annotated[str, typer.Option(help="How it is chosen; see `prunery methods`.")] = "auto",
+    measure: Annotated[str | None, typer.Option(help="What the ratio counts: weights or flops.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="sequence-classification or regression; default: inferred.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other field of the request: finetune.epochs=2, method.NAME=VALUE ..."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same key never makes two jobs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, create no job.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
+) -> None:
+    """Upload what is local, create a job, and print its id."""
+    fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
+    chosen = {"target_measure": measure, "task": task}
+    fields = merge(
+        fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
+    )
+    with connect() as client:
+        model_given = model_reference(model, lambda folder: _upload_model(client, folder))
+        dataset_given = dataset_reference(dataset, lambda source: _upload_dataset(client, source))
+        if dry_run:
+            out.print_json(
+                data=client.validate(model_given, dataset_given, ratio, **fields).model_dump(mode="json")
+            )
+            return
+        job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
+        said.print(
+            f"{job.method} at {job.target_ratio:g} of {job.target_measure}, {job.task}", highlight=False
+        )
+        out.print(job.id, highlight=False)
+        if watch:
+            _watch(client, job)
+
+
+def watch(job_id: JobId) -> None:
+    """Show a job's progress until it is over; the exit status is 0 when it succeeded."""
+    with connect() as client:
+        _watch(client, client.job(job_id))
+
+
+def list_jobs(
+    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """List jobs, newest first."""
+    table = Table("id", "status", "phase", "done", "method", "granularity", "ratio", "created")
+    with connect() as client:
+        for _, job in zip(range(limit), client.jobs(status=status, model=model), strict=False):
+            table.add_row(
+                job.id,
+                job.status,
+                job.phase or "",
+                f"{job.progress or 0:.0%}",
+                job.method,
+                job.granularity,
+                f"{job.target_ratio:g}",
+                f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+            )
+    out.print(table)
+
+
+def cancel(job_id: JobId) -> None:
+    """Cancel a job; a running one stops within seconds."""
+    with connect() as client:
+        out.print(client.cancel(job_id).status, highlight=False)
+
+
+def download(
+    job_id: JobId,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to; default: a folder named like the job.")
+    ] = None,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Only the model folder, as one archive file.")
+    ] = False,
+) -> None:
+    """Bring a job's results here; run it again to go on after an interruption."""
+    target = folder or Path(job_id)
+    with connect() as client:
+        if archive:
+            client.download_archive(job_id, target)
+            out.print(str(target), highlight=False, soft_wrap=True)
+            return
+        sizes = {artifact.name: artifact.bytes for artifact in client.artifacts(job_id)}
+        with transfer_bars(said, sizes) as bars:
+            client.download(job_id, target, received=bars.moved)
+    out.print(str(target), highlight=False, soft_wrap=True)
+
+
+def methods() -> None:
+    """List the pruning methods and what each can remove."""
+    table = Table("method", "granularities", "what it does")
+    with connect() as client:
+        for method in client.methods():
+            table.add_row(method.name, ", ".join(method.granularities), escape(method.summary))
+    out.print(table)
+
+
+def _watch(client: PruneryClient, job: Job) -> None:
+    with JobBars(said) as bars:
+        bars.add(job.id, job.id)
+        job = follow(client, job.id, bars)
+    said.print(_ending(job), markup=False, highlight=False, soft_wrap=True)
+    if job.status != "succeeded":
+        raise typer.Exit(1)
+
+
+def _ending(job: Job) -> str:
+    if job.error is not None:
+        return f"failed: {job.error.param or job.error.code}: {job.error.message}"
+    return job.status
+
+
+def _upload_model(client: PruneryClient, folder: Path) -> Model:
+    files, skipped = model_files(folder)
+    if skipped:
+        said.print(
+            f"not uploaded, not part of the model: {', '.join(skipped)}", markup=False, highlight=False
+        )
+    with transfer_bars(said, {name: path.stat().st_size for name, path in files.items()}) as bars:
+        return client.upload_model(folder, sent=bars.moved)
+
+
+def _upload_dataset(client: PruneryClient, source: Path) -> Dataset:
+    files, skipped = dataset_files(source)
+    if skipped:
+        said.print(f"not uploaded, not a split: {', '.join(skipped)}", markup=False, highlight=False)
+    with transfer_bars(said, {name: path.stat().st_size for name, path in files.items()}) as bars:
+        return client.upload_dataset(source, sent=bars.moved)
