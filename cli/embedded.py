@@ -60,7 +60,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_CLOSING_SECONDS,
     )
-    # The server raises the signal again once it has shut down; by default SIGTERM would then end this process.
+    # The server raises the signal again once it has shut down; by default that would end this process at once.
     signal.signal(signal.SIGTERM, _interrupt)
     keeper = WorkerKeeper(patience=settings.cancel_grace_seconds + 5)
     keeper.start()

@@ -107,15 +107,13 @@ def cancel(job_id: JobId) -> None:
 
 def download(
     job_id: JobId,
-    folder: Annotated[
-        Path | None, typer.Argument(help="Where to; default: a folder named like the job.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Where to; default: named like the job.")] = None,
     archive: Annotated[
-        bool, typer.Option("--archive", help="Only the model folder, as one archive file.")
+        bool, typer.Option("--archive", help="Only the model folder, as one tar file.")
     ] = False,
 ) -> None:
     """Bring a job's results here; run it again to go on after an interruption."""
-    target = folder or Path(job_id)
+    target = folder or Path(f"{job_id}.tar" if archive else job_id)
     with connect() as client:
         if archive:
             client.download_archive(job_id, target)

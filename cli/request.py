@@ -11,7 +11,9 @@ import typer
 from client import Dataset, Model
 from client.client import Reference
 
-_HUB_NAME = re.compile(r"(?P<hub>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?", re.ASCII)
+_HUB_NAME = re.compile(
+    r"(?P<hub>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?", re.ASCII
+)
 
 
 def model_reference(text: str, upload: Callable[[Path], Model]) -> Reference:

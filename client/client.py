@@ -12,7 +12,19 @@ from pydantic import TypeAdapter
 
 from client import downloads, events, uploads
 from client.errors import WaitTimeout
-from client.replies import Artifact, Dataset, Event, Item, Job, MethodInfo, Model, Page, Proposal, Version
+from client.replies import (
+    Artifact,
+    Dataset,
+    Event,
+    Item,
+    Job,
+    MethodInfo,
+    Metrics,
+    Model,
+    Page,
+    Proposal,
+    Version,
+)
 from client.transport import Transport
 
 Reference = str | Mapping[str, Any]
@@ -157,6 +169,12 @@ class PruneryClient:
         """Delete a job that is over, with its artifacts."""
         self._transport.request("DELETE", f"/v1/jobs/{job_id}")
 
+    def metrics(self, job_id: str) -> Metrics:
+        """Every value that a job has measured so far."""
+        return Metrics.model_validate_json(
+            self._transport.request("GET", f"/v1/jobs/{job_id}/metrics").content
+        )
+
     def watch(self, job_id: str, *, after_seq: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Every event of a job from `after_seq` on, once each, until the job is over.
 
@@ -202,7 +220,7 @@ class PruneryClient:
     def download_archive(
         self, job_id: str, target: Path, *, received: downloads.Received | None = None
     ) -> None:
-        """Bring the model folder of a job as one archive file."""
+        """Bring the model folder of a job as one tar file."""
         downloads.fetch_archive(self._transport, f"/v1/jobs/{job_id}/archive", target, received)
 
     def _upload(

@@ -24,31 +24,54 @@ class Page(Reply, Generic[Item]):
     next_cursor: str | None = None
 
 
-class Model(Reply):
-    """A stored model. `status` goes uploading -> ready, or pending -> ready for a hub reference."""
+class StoredFile(Reply):
+    """One file of a model or dataset; the hash of a hub's file may be unknown until it is fetched."""
+
+    name: str
+    bytes: int
+    sha256: str | None
+
+
+class Hub(Reply):
+    """Where something comes from on the hub; `revision` is a commit."""
+
+    id: str
+    revision: str
+    config: str | None = None
+
+
+class Asset(Reply):
+    """What models and datasets share. `status` goes uploading -> ready; one of the hub pending -> ready."""
 
     id: str
     name: str
     source: Literal["upload", "hub"]
     status: Literal["uploading", "pending", "ready"]
+    bytes: int
+    digest: str | None
+    created_at: datetime
+    files: tuple[StoredFile, ...]
+    hub: Hub | None = None
+
+
+class Model(Asset):
+    """A stored model."""
+
     model_type: str | None = None
     parameters: int | None = None
-    bytes: int | None = None
-    digest: str | None = None
-    created_at: datetime
 
 
-class Dataset(Reply):
-    """A stored dataset; `summary` holds rows, columns and labels of each split once it is complete."""
+class Dataset(Asset):
+    """A stored dataset; `summary` says what is in its splits once it is complete."""
 
-    id: str
-    name: str
-    source: Literal["upload", "hub"]
-    status: Literal["uploading", "pending", "ready"]
     summary: dict[str, Any] | None = None
-    bytes: int | None = None
-    digest: str | None = None
-    created_at: datetime
+
+
+class Notice(Reply):
+    """Something the requester should know."""
+
+    code: str
+    message: str
 
 
 class JobError(Reply):
@@ -60,44 +83,42 @@ class JobError(Reply):
     param: str | None = None
 
 
-class Warning(Reply):
-    """Something the requester should know."""
-
-    code: str
-    message: str
-
-
 class Proposal(Reply):
-    """What a job would be, answered by `validate`: the resolved choice and the plan, without a job."""
+    """What the service makes of a request: every default settled, and the plan.
+
+    What depends on a dataset of the hub that is not fetched yet is None.
+    """
 
     method: str
-    task: str
+    task: str | None
     granularity: str
     target_ratio: float
-    target_measure: str
+    target_measure: str | None
     spec: dict[str, Any]
-    plan: dict[str, Any]
-    warnings: tuple[dict[str, Any], ...] = ()
+    plan: dict[str, Any] | None
+    warnings: tuple[Notice, ...]
 
 
 class Job(Proposal):
-    """A job as it is now. `progress` is 0..1 of the whole job; `report` is filled when it succeeded."""
+    """A job as it is now. `progress` is 0..1 of the whole job; `report` is a summary of the result."""
 
     id: str
     status: Status
-    phase: str | None = None
-    progress: float | None = None
-    queue_position: int | None = None
-    attempt: int = 0
-    model: Any = None
-    dataset: Any = None
-    metrics: dict[str, Any] | None = None
-    error: JobError | None = None
-    report: dict[str, Any] | None = None
-    metadata: dict[str, str] | None = None
+    phase: str | None
+    progress: float
+    queue_position: int | None
+    attempt: int
+    model: dict[str, Any]
+    dataset: dict[str, Any]
+    metrics: dict[str, Any]
+    error: JobError | None
+    report: dict[str, Any] | None
+    priority: int
+    timeout_s: float
+    metadata: dict[str, str]
     created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: datetime | None
+    finished_at: datetime | None
 
     @property
     def over(self) -> bool:
@@ -106,12 +127,31 @@ class Job(Proposal):
 
 
 class Event(Reply):
-    """One thing that happened to a job; `seq` counts up from 1 without regard to attempts."""
+    """One thing that happened to a job; `seq` grows, with gaps where progress was thinned out.
+
+    `type` is phase, progress, metric, warning, checkpoint, status or attempt_lost.
+    """
 
     seq: int
     type: str
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any]
     at: datetime
+
+
+class Metric(Reply):
+    """One measured value."""
+
+    name: str
+    value: float | None
+    step: int | None
+    at: datetime
+
+
+class Metrics(Reply):
+    """The metrics of a job: the latest of each name, and all of them, oldest first."""
+
+    latest: dict[str, Any]
+    history: tuple[Metric, ...]
 
 
 class Artifact(Reply):
@@ -124,16 +164,18 @@ class Artifact(Reply):
     media_type: str
 
 
-class MethodInfo(Reply):
-    """A pruning method and the JSON schema of its settings."""
-
-    name: str
-    summary: str = ""
-    granularities: tuple[str, ...] = ()
-    settings_schema: dict[str, Any] = Field(default_factory=dict)
-
-
 class Version(Reply):
     """What runs behind the address."""
 
     version: str
+
+
+class MethodInfo(Reply):
+    """A pruning method and the JSON schema of its settings."""
+
+    name: str
+    title: str
+    summary: str
+    granularities: tuple[str, ...]
+    measures: tuple[str, ...]
+    settings_schema: dict[str, Any] = Field(alias="schema")
