@@ -1,0 +1,72 @@
+"""What became of one sub-layer, and keeping it on disk so that a killed job goes on where it was."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pruning.knowledge.sublayers import Affine
+
+
+@dataclass(frozen=True)
+class Step:
+    """The units that stay (units,), the output projection they got, and numbers for the report."""
+
+    kept: Tensor
+    output: Affine
+    notes: Mapping[str, float]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, float]) -> None:
+    """Write a safetensors file that is either whole or not there."""
+    partial = path.with_suffix(".partial")
+    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contents, partial, metadata={"notes": json.dumps(dict(notes))})
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Read what `save_tensors` wrote."""
+    with safe_open(path, "pt") as opened:
+        notes = json.loads(opened.metadata()["notes"])
+        return {name: opened.get_tensor(name) for name in opened.keys()}, notes  # noqa: SIM118 - not a mapping
+
+
+class Steps:
+    """A folder with one file for each finished sub-layer and one for the dense model's answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"sublayer-{index:03}.safetensors"
+
+    def load(self, index: int) -> Step | None:
+        """The step of that sub-layer, None when it is not finished."""
+        if not self._path(index).exists():
+            return None
+        tensors, notes = load_tensors(self._path(index))
+        return Step(tensors["kept"], Affine(tensors["weight"], tensors["bias"]), notes)
+
+    def save(self, index: int, step: Step) -> None:
+        """Remember a finished sub-layer."""
+        tensors = {"kept": step.kept, "weight": step.output.weight, "bias": step.output.bias}
+        save_tensors(self._path(index), tensors, step.notes)
+
+    @property
+    def answers(self) -> Tensor | None:
+        """The dense model's logits (rows, outputs) in drawn order, None before they are known."""
+        path = self._folder / "answers.safetensors"
+        return load_tensors(path)[0]["logits"] if path.exists() else None
+
+    @answers.setter
+    def answers(self, logits: Tensor) -> None:
+        save_tensors(self._folder / "answers.safetensors", {"logits": logits}, {})

@@ -1,0 +1,202 @@
+"""The calibration rows on their way up: hidden states of the pruned model and of the dense one, a sub-layer at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pruning.knowledge.scores import PredictiveKnowledge, RepresentationalKnowledge, per_unit
+from pruning.knowledge.sublayers import Sublayer
+from pruning.knowledge.tune import NormalEquations
+from pruning.layers import family
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(student logits, teacher logits), both (rows, outputs) -> (rows,)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are computed together: their positions in the draw, the model's inputs, and what is not padding."""
+
+    rows: Tensor
+    inputs: Mapping[str, Tensor]
+    real: Tensor
+
+
+class Splice(nn.Module):
+    """Stands in the place of an encoder's layers: notes the hidden states that come in, hands out those it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.incoming: Tensor | None = None
+        self.outgoing: Tensor | None = None
+
+    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+        """`outgoing` where there is one, else what came in."""
+        self.incoming = hidden_states
+        return hidden_states if self.outgoing is None else self.outgoing
+
+
+class Ends:
+    """A model without its layers: what happens below the first and above the last."""
+
+    def __init__(self, model: PreTrainedModel, splice: Splice) -> None:
+        self._model = model
+        self._splice = splice
+
+    @classmethod
+    @contextmanager
+    def of(cls, model: PreTrainedModel) -> Iterator["Ends"]:
+        """Take the layers out of the model, which is frozen and in evaluation mode; put everything back on leaving."""
+        path, _, name = family(model).layers.rpartition(".")
+        encoder = model.base_model.get_submodule(path)
+        stack, training = getattr(encoder, name), model.training
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        splice = Splice()
+        model.eval()
+        model.requires_grad_(False)
+        setattr(encoder, name, nn.ModuleList([splice]))
+        try:
+            yield cls(model, splice)
+        finally:
+            setattr(encoder, name, stack)
+            model.train(training)
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The input of the first layer, (rows, tokens, hidden)."""
+        self._splice.outgoing = None
+        self._model(**batch.inputs)
+        assert self._splice.incoming is not None  # noqa: S101 - the model ran its one layer
+        return self._splice.incoming
+
+    def logits(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """The model's answer (rows, outputs) when its last layer says `hidden`."""
+        self._splice.outgoing = hidden
+        logits: Tensor = self._model(**batch.inputs).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Both kinds of knowledge of one sub-layer, while they are measured."""
+
+    sublayer: Sublayer
+    rows: Tensor
+    predictive: PredictiveKnowledge
+    representational: RepresentationalKnowledge
+
+    @classmethod
+    def of(cls, sublayer: Sublayer, batch_of_row: Tensor) -> Self:
+        """Nothing measured yet."""
+        columns = sublayer.output.weight.shape[1]
+        predictive = PredictiveKnowledge(int(batch_of_row.max()) + 1, columns)
+        return cls(sublayer, batch_of_row, predictive, RepresentationalKnowledge(columns))
+
+    def add(self, batch: Batch, inner: Tensor, gradient: Tensor | None) -> None:
+        """Add a batch: U (rows, tokens, columns) and its gradient, None where it is known to be zero."""
+        self.representational.add(inner[batch.real])
+        if gradient is not None:
+            self.predictive.add(inner, gradient, self.rows[batch.rows])
+
+    def units(self, balance: float) -> Tensor:
+        """(units,) float64: predictive + `balance` * representational, the mean over each unit's columns."""
+        predictive = self.predictive.value(len(self.rows))
+        representational = self.representational.value(self.sublayer.output.weight)
+        return per_unit(predictive + balance * representational, self.sublayer.size)
+
+
+class Stream:
+    """Where all calibration rows are: the input of one sub-layer, in the pruned model and in the dense one.
+
+    What lies below is final, so nothing below is ever computed again, and the dense model climbs beside the pruned
+    one: two sets of hidden states are all that is kept. `tick` is called after every batch.
+    """
+
+    def __init__(
+        self, ends: Ends, batches: Sequence[Batch], batch_of_row: Tensor, tick: Callable[[], None]
+    ) -> None:
+        """`batch_of_row` (rows of the draw,) int64: the batch each row counts to in predictive knowledge."""
+        self._ends = ends
+        self._batches = batches
+        self._batch_of_row = batch_of_row
+        self._share = batch_of_row.bincount().float().reciprocal()[batch_of_row]
+        self._tick = tick
+        with torch.no_grad():
+            self._student = [ends.embed(batch) for batch in batches]
+        self._teacher = list(self._student)
+
+    def measure(
+        self, stack: Sequence[Sublayer], loss: Loss, teacher: Tensor | None
+    ) -> tuple[list[Knowledge], Tensor]:
+        """Run all rows through `stack`, the sub-layers from here to the top.
+
+        `teacher` (rows, outputs) are the dense model's logits in drawn order. Without them the student still is the
+        teacher, so that every gradient is zero and none is computed. Returns the knowledge of each sub-layer and the
+        student's logits in drawn order.
+        """
+        knowledge = [Knowledge.of(sublayer, self._batch_of_row) for sublayer in stack]
+        logits: Tensor | None = None
+        for batch, hidden in zip(self._batches, self._student, strict=True):
+            with torch.set_grad_enabled(teacher is not None):
+                inners, answer = self._climb(stack, batch, hidden)
+                gradients: Sequence[Tensor | None] = [None] * len(stack)
+                if teacher is not None:
+                    share = self._share[batch.rows].to(answer.device)
+                    total = (share * loss(answer, teacher[batch.rows].to(answer.device))).sum()
+                    gradients = torch.autograd.grad(total, inners)
+            for known, inner, gradient in zip(knowledge, inners, gradients, strict=True):
+                known.add(batch, inner.detach(), gradient)
+            if logits is None:
+                logits = answer.new_empty(len(self._batch_of_row), answer.shape[1], device="cpu")
+            logits[batch.rows] = answer.detach().cpu()
+            self._tick()
+        assert logits is not None  # noqa: S101 - there is at least one batch
+        return knowledge, logits
+
+    def _climb(self, stack: Sequence[Sublayer], batch: Batch, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
+        inners: list[Tensor] = []
+        for sublayer in stack:
+            inner = sublayer.inner(hidden, batch.real)
+            if not inners and torch.is_grad_enabled():
+                inner.requires_grad_()  # the graph starts here: below is nothing to learn
+            inners.append(inner)
+            hidden = sublayer.norm(sublayer.residual_sum(hidden, inner))
+        return inners, self._ends.logits(batch, hidden)
+
+    @torch.no_grad()
+    def equations(self, dense: Sublayer, pruned: Sublayer) -> NormalEquations:
+        """What the output projection of `pruned` must solve to say what the dense model's `dense` says.
+
+        The target is the dense model's residual sum, before the norm; the residual and the bias taken from it are
+        the pruned model's (equation 5), so that the fit also repairs what went wrong below. Moves the dense model up.
+        """
+        weight = pruned.output.weight
+        equations = NormalEquations(weight.shape[1], len(weight), weight.device)
+        for index, batch in enumerate(self._batches):
+            student, teacher = self._student[index], self._teacher[index]
+            aim = dense.residual_sum(teacher, dense.inner(teacher, batch.real))
+            wanted = aim - student - pruned.output.bias
+            equations.add(pruned.inner(student, batch.real)[batch.real], wanted[batch.real])
+            self._teacher[index] = dense.norm(aim)
+            self._tick()
+        return equations
+
+    @torch.no_grad()
+    def lift_teacher(self, dense: Sublayer) -> None:
+        """Move the dense model up through its `dense`."""
+        for index, batch in enumerate(self._batches):
+            self._teacher[index] = dense(self._teacher[index], batch.real)
+            self._tick()
+
+    @torch.no_grad()
+    def lift_student(self, pruned: Sublayer) -> None:
+        """Move the pruned model up through its `pruned`."""
+        for index, batch in enumerate(self._batches):
+            self._student[index] = pruned(self._student[index], batch.real)
+            self._tick()

@@ -1,0 +1,85 @@
+"""Refit an output projection so that what is kept says again what the dense sub-layer said."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pruning.errors import InvalidModel
+
+_JITTER = 1e-6
+_SCARCE = 1e-3
+"""Ridge when there are fewer than `_TOKENS_PER_COLUMN` tokens for each unknown."""
+_TOKENS_PER_COLUMN = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A least-squares solution: weight (outputs, columns), the ridge used (as a part of the mean diagonal of the Gram
+    matrix), and the relative squared error left, before (with the old weight) and after."""
+
+    weight: Tensor
+    ridge: float
+    error_before: float
+    error_after: float
+
+
+class NormalEquations:
+    """Streams min over V of |A V - B|^2 for A (tokens, columns), B (tokens, outputs): keeps A^T A, A^T B, |B|^2.
+
+    Products are taken in the precision of the inputs, one chunk at a time, and summed in float64.
+    """
+
+    def __init__(self, columns: int, outputs: int, device: torch.device) -> None:
+        self._gram = torch.zeros(columns, columns, dtype=torch.float64, device=device)
+        self._right = torch.zeros(columns, outputs, dtype=torch.float64, device=device)
+        self._sum = torch.zeros(outputs, dtype=torch.float64, device=device)
+        self._energy = 0.0
+        self._tokens = 0
+
+    def add(self, inner: Tensor, wanted: Tensor) -> None:
+        """Add one chunk of A and B."""
+        self._gram += inner.T @ inner
+        self._right += inner.T @ wanted
+        self._sum += wanted.sum(0, dtype=torch.float64)
+        self._energy += float(wanted.double().square().sum())
+        self._tokens += len(wanted)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean row of B (outputs,): all that is left to fit when no column is kept."""
+        return self._sum / self._tokens
+
+    def solve(self, old: Tensor) -> Fit:
+        """The new weight near the `old` (outputs, columns).
+
+        The ridge pulls towards the old weight, so directions the data does not show stay as they were. It is a tiny
+        jitter, a real ridge when tokens are scarce, and grows tenfold while the Cholesky factorisation fails.
+        """
+        prior = old.double().T
+        scale = self._gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+        ridge = _JITTER if self._tokens >= _TOKENS_PER_COLUMN * len(self._gram) else _SCARCE
+        factor = self._factor(ridge * scale)
+        while factor is None and ridge < 1:
+            ridge *= 10
+            factor = self._factor(ridge * scale)
+        if factor is None:
+            raise InvalidModel(
+                "The model's activations are not finite on the training rows.",
+                param="/model",
+                remedy="Check that the model gives finite logits on this dataset in float32.",
+            )
+        solution = torch.cholesky_solve(self._right + ridge * scale * prior, factor)
+        weight = solution.T.to(old.dtype).contiguous()
+        return Fit(weight, ridge, self._error(prior), self._error(weight.double().T))
+
+    def _factor(self, ridge: Tensor) -> Tensor | None:
+        regular = self._gram.clone()
+        regular.diagonal().add_(ridge)
+        factor, failure = torch.linalg.cholesky_ex(regular)
+        return None if failure or not bool(factor.isfinite().all()) else factor
+
+    def _error(self, solution: Tensor) -> float:
+        """|A V - B|^2 / |B|^2."""
+        squared = (solution * (self._gram @ solution - 2 * self._right)).sum()
+        return max(0.0, float(squared) + self._energy) / max(self._energy, torch.finfo(torch.float64).tiny)
