@@ -1,4 +1,4 @@
-"""A store in a folder, which several processes, and machines with a shared volume, may use at the same time."""
+"""A store in a folder, which several processes, and machines that share a volume, may use at the same time."""
 
 import errno
 import fcntl
@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -30,24 +31,22 @@ class LocalStore:
         for folder in (self._incoming, self._objects):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def put(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Stored:
-        """Store bytes as they come; raises StorageFull or TooLarge, with nothing left over."""
+    @contextmanager
+    def writer(self, *, max_bytes: int | None = None) -> Iterator["LocalWriter"]:
+        """A writer; what is not published when the block ends leaves nothing behind."""
         temporary = self._incoming / token_hex(16)
-        digest, size = hashlib.sha256(), 0
         try:
-            with _full_disk_reported(), temporary.open("xb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if max_bytes is not None and size > max_bytes:
-                        raise TooLarge(f"More than {max_bytes:,} bytes.")
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            self._publish(temporary, digest.hexdigest())
+            with temporary.open("xb", buffering=0) as file:
+                yield LocalWriter(self, file, max_bytes)
         finally:
             temporary.unlink(missing_ok=True)
-        return Stored(digest.hexdigest(), size)
+
+    def put(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Stored:
+        """Store bytes as they come; raises StorageFull or TooLarge, with nothing left over."""
+        with self.writer(max_bytes=max_bytes) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.publish()
 
     def put_file(self, path: Path) -> Stored:
         """Store a copy of a file; raises StorageFull with nothing left over."""
@@ -85,7 +84,7 @@ class LocalStore:
                 return True
         return False
 
-    def discard_incoming(self, *, older_seconds: float) -> int:
+    def discard_unpublished(self, *, older_seconds: float) -> int:
         """Delete what writers that died left half written; the number of files."""
         old = [
             path for path in self._incoming.iterdir() if time.time() - path.stat().st_mtime >= older_seconds
@@ -98,17 +97,18 @@ class LocalStore:
         """Raise StorageFull or OSError when the store cannot be written to."""
         temporary = self._incoming / token_hex(16)
         try:
-            with _full_disk_reported():
+            with full_disk_reported():
                 temporary.write_bytes(b"\0" * 4096)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _publish(self, temporary: Path, sha256: str) -> None:
+    def publish(self, temporary: Path, sha256: str) -> None:
+        """Rename a whole file to what it is named by; only writers call this."""
         path = self._object(sha256)
         temporary.chmod(0o400)
-        # Also when the object is there already: the new file's date keeps the sweep from deleting an object that
-        # is about to be named, and the lock keeps it from doing so between its look at the date and its unlink.
-        with _full_disk_reported(), self._lock(fcntl.LOCK_SH):
+        # Also when the object is there already: the new file's date keeps a sweep from deleting what is about to
+        # be named, and the lock keeps it from doing so between its look at the date and its unlink.
+        with full_disk_reported(), self._lock(fcntl.LOCK_SH):
             path.parent.mkdir(exist_ok=True, mode=0o700)
             temporary.replace(path)
             _sync_folder(path.parent)
@@ -125,8 +125,38 @@ class LocalStore:
             yield
 
 
+class LocalWriter:
+    """An object on its way into a `LocalStore`."""
+
+    def __init__(self, store: LocalStore, file: FileIO, max_bytes: int | None) -> None:
+        self._store = store
+        self._file = file
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes; raises StorageFull or TooLarge."""
+        self._size += len(chunk)
+        if self._max_bytes is not None and self._size > self._max_bytes:
+            raise TooLarge(f"The file is larger than {self._max_bytes:,} bytes.")
+        self._digest.update(chunk)
+        rest = memoryview(chunk)
+        with full_disk_reported():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def publish(self) -> Stored:
+        """Make the object exist; raises StorageFull."""
+        with full_disk_reported():
+            os.fsync(self._file.fileno())
+        self._store.publish(Path(str(self._file.name)), self._digest.hexdigest())
+        return Stored(self._digest.hexdigest(), self._size)
+
+
 @contextmanager
-def _full_disk_reported() -> Iterator[None]:
+def full_disk_reported() -> Iterator[None]:
+    """Raise StorageFull for the ways in which a system says that there is no room."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,7 @@
-"""Where the bytes of models, datasets and results are kept: objects that never change, named by their SHA-256."""
+"""Where the bytes of models, datasets and results lie: objects that never change, named by their SHA-256."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,8 +15,21 @@ class Stored:
     bytes: int
 
 
+class Writer(Protocol):
+    """An object on its way into the store."""
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes; raises StorageFull or TooLarge."""
+
+    def publish(self) -> Stored:
+        """Make the object exist; raises StorageFull."""
+
+
 class Store(Protocol):
     """A store of immutable objects. An object is there whole or not at all."""
+
+    def writer(self, *, max_bytes: int | None = None) -> AbstractContextManager[Writer]:
+        """A writer; what is not published when the block ends leaves nothing behind."""
 
     def put(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Stored:
         """Store bytes as they come; raises StorageFull or TooLarge, with nothing left over."""
@@ -27,13 +41,16 @@ class Store(Protocol):
         """The object from byte `start`; raises NotFound."""
 
     def path(self, sha256: str) -> Path | None:
-        """Where the object lies as a local file, read-only; None for a store that has no files, or no such object."""
+        """Where the object lies as a local, read-only file; None for a store without files, or without it."""
 
     def exists(self, sha256: str) -> bool:
         """Whether the object is there."""
 
     def objects(self) -> Iterator[str]:
         """The hash of every object."""
+
+    def discard_unpublished(self, *, older_seconds: float) -> int:
+        """Delete what writers that died left half written; the number of files."""
 
     def delete(self, sha256: str, *, unused_seconds: float = 0) -> bool:
         """Delete an object unless it was put less than `unused_seconds` ago; says whether it was deleted."""

@@ -1,7 +1,7 @@
 """The declarative base, and the column types that mean the same on both databases."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData
 from sqlalchemy.orm import DeclarativeBase
@@ -44,9 +44,8 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMES)
     # Plain JSON, not JSONB: the order of keys in a spec or report is kept.
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: Moment,
         int: BigInteger,
         Json: JSON(none_as_null=True),
-        list[Any]: JSON(none_as_null=True),
     }

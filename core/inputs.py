@@ -1,0 +1,102 @@
+"""How the model and dataset of a claimed job become folders: which files they have, and under which names they lie."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.artifacts.store import Store
+from core.artifacts.tables import Artifact
+from core.assets import repository as assets
+from core.assets.names import MODEL_FILES
+from core.assets.repository import FileRecord
+from core.assets.tables import AssetStatus, Dataset, Model
+from core.errors import NotFound
+from core.jobs.leases import Claim
+
+RESULT_MODEL = "model/"
+"""Names of the files of a job's model begin with this among its artifacts."""
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """A repository of the hub at one commit."""
+
+    kind: str
+    id: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """A model or dataset that a job reads. With `hub` set, its files must be fetched before they can be materialised."""
+
+    asset_id: str
+    files: tuple[FileRecord, ...]
+    hub: HubReference | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job reads."""
+
+    model: Input
+    dataset: Input
+
+
+def find_inputs(session: Session, claim: Claim) -> Inputs:
+    """The files of a claimed job's model and dataset; raises NotFound when one is gone."""
+    dataset = assets.get(session, Dataset, claim.owner_id, claim.dataset_id)
+    if claim.model_id is None:
+        return Inputs(_result(session, str(claim.model_job_id)), _asset(session, dataset))
+    return Inputs(
+        _asset(session, assets.get(session, Model, claim.owner_id, claim.model_id)), _asset(session, dataset)
+    )
+
+
+def materialise(store: Store, files: Sequence[FileRecord], folder: Path) -> None:
+    """Lay the files into a new folder under their server-made names: hard links where possible, else copies."""
+    folder.mkdir(parents=True)
+    for file in files:
+        if file.sha256 is None:
+            raise NotFound(f"{file.name} has not been fetched.")
+        _lay(store, file.sha256, folder / file.name)
+
+
+def _lay(store: Store, sha256: str, target: Path) -> None:
+    source = store.path(sha256)
+    if source is not None:
+        try:
+            target.hardlink_to(source)
+        except OSError:  # another file system, or too many links
+            pass
+        else:
+            return
+    with store.open(sha256) as content, target.open("xb") as file:
+        shutil.copyfileobj(content, file)
+
+
+def _asset(session: Session, asset: Model | Dataset) -> Input:
+    files = tuple(
+        FileRecord(file.name, file.bytes, file.sha256, file.hub_path)
+        for file in assets.files_of(session, asset)
+    )
+    hub = None
+    if asset.status == AssetStatus.PENDING:
+        kind = "model" if isinstance(asset, Model) else "dataset"
+        hub = HubReference(kind, str(asset.hub_id), str(asset.hub_revision))
+    return Input(asset.id, files, hub)
+
+
+def _result(session: Session, job_id: str) -> Input:
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name.startswith(RESULT_MODEL))
+    found = [(artifact.name.removeprefix(RESULT_MODEL), artifact) for artifact in session.scalars(query)]
+    files = tuple(
+        FileRecord(name, file.bytes, file.sha256) for name, file in found if MODEL_FILES.fullmatch(name)
+    )
+    if not files:
+        raise NotFound(f"The model of {job_id} is gone.")
+    return Input(job_id, files)

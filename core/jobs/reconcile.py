@@ -1,0 +1,92 @@
+"""Repairing what nobody else can: leases of dead workers, waits that are too long, rings that nobody heard.
+
+Every API and worker process runs `reconcile` once a second. All its writes are conditional, so it needs no leader.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from core.clock import now
+from core.db import Database
+from core.jobs.changes import change
+from core.jobs.leases import JobError, end_attempt
+from core.jobs.states import HELD, Action, RetryPolicy, Status, transition
+from core.jobs.tables import Job
+from core.settings import Settings
+
+UNHEARD = timedelta(seconds=1)
+"""A queued job that has been due for this long was not heard when it was rung for."""
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What one pass did: how many leases had run out, how many waits were too long, and due jobs by queue to ring for."""
+
+    expired: int = 0
+    timed_out: int = 0
+    ring: dict[str, int] = field(default_factory=dict)
+
+
+def reconcile(database: Database, settings: Settings) -> Reconciled:
+    """One pass. Reads first, so that a pass with nothing to do keeps no writer waiting."""
+    with database.read() as session:
+        at = now(session)
+        expired = _ids(session, *_lease_out(at))
+        overdue = _ids(session, *_waited_too_long(settings, at)) if settings.queue_timeout_seconds else []
+        ring = _due(session, at)
+    policy = RetryPolicy(settings.max_failures, settings.retry_backoff_seconds)
+    return Reconciled(
+        expired=sum(_expire(database, job_id, policy) for job_id in expired),
+        timed_out=sum(_time_out(database, job_id, settings) for job_id in overdue),
+        ring=ring,
+    )
+
+
+def _expire(database: Database, job_id: str, policy: RetryPolicy) -> bool:
+    with database.write() as session:
+        job = _locked(session, job_id, *_lease_out(now(session)))
+        if job is None:
+            return False
+        message = f"The worker of attempt {job.attempt} was not heard from until its lease ran out."
+        end_attempt(session, job, JobError("worker_lost", "infrastructure", message), policy)
+        return True
+
+
+def _time_out(database: Database, job_id: str, settings: Settings) -> bool:
+    with database.write() as session:
+        at = now(session)
+        job = _locked(session, job_id, *_waited_too_long(settings, at))
+        if job is None:
+            return False
+        message = f"No worker took the job within {settings.queue_timeout_seconds:g} seconds."
+        error = JobError("queue_timeout", "infrastructure", message).as_json()
+        return change(session, job, transition(job.status, Action.QUEUE_TIMEOUT), at, error=error)
+
+
+def _lease_out(at: datetime) -> tuple[ColumnElement[bool], ...]:
+    return Job.status.in_(HELD), Job.lease_until < at
+
+
+def _waited_too_long(settings: Settings, at: datetime) -> tuple[ColumnElement[bool], ...]:
+    limit = at - timedelta(seconds=settings.queue_timeout_seconds or 0)
+    return Job.status == Status.QUEUED, Job.attempt == 0, Job.created_at < limit
+
+
+def _ids(session: Session, *conditions: ColumnElement[bool]) -> list[str]:
+    return list(session.scalars(select(Job.id).where(*conditions).limit(BATCH)))
+
+
+def _locked(session: Session, job_id: str, *conditions: ColumnElement[bool]) -> Job | None:
+    query = select(Job).where(Job.id == job_id, *conditions).with_for_update(skip_locked=True)
+    return session.scalars(query).one_or_none()
+
+
+def _due(session: Session, at: datetime) -> dict[str, int]:
+    heard = at - UNHEARD
+    due = or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
+    query = select(Job.queue, func.count()).where(Job.status == Status.QUEUED, Job.updated_at <= heard, due)
+    return dict(session.execute(query.group_by(Job.queue)).tuples().all())
