@@ -2,14 +2,16 @@
 
 import os
 
-from client import ClientError, PruneryClient
+import typer
+
+from client import PruneryClient
 from core.settings import Settings, settings_from_env
 
 KEY_FILE = "api-key"
 """Name of the file in the data folder that `prunery serve` keeps its first key in."""
 
 
-class NoKey(ClientError):
+class NoKey(typer.TyperException):
     """No API key is set and none lies in the data folder."""
 
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+import typer
 import uvicorn
 
-from client import ClientError
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _LONGEST_PAUSE = 30.0
 _CLOSING_SECONDS = 3
 
 
-class PortTaken(ClientError):
+class PortTaken(typer.TyperException):
     """Something else listens on the port."""
 
 
@@ -60,7 +60,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_CLOSING_SECONDS,
     )
-    # The server raises the signal again once it has shut down; by default that would end this process at once.
+    # The server raises the signal again once it has shut down; by default that would end this process.
     signal.signal(signal.SIGTERM, _interrupt)
     keeper = WorkerKeeper(patience=settings.cancel_grace_seconds + 5)
     keeper.start()

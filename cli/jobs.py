@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.connection import connect
-from cli.progress import JobBars, follow, transfer_bars
+from cli.progress import JobBars, follow
 from cli.request import dataset_reference, merge, model_reference
-from client import Dataset, Job, Model, PruneryClient
-from client.uploads import dataset_files, model_files
+from cli.transfers import download as bring
+from cli.transfers import upload_dataset, upload_model
+from client import Job, PruneryClient
 
 out = Console()
 said = Console(stderr=True)
@@ -55,8 +56,8 @@ def submit(
         fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
     )
     with connect() as client:
-        model_given = model_reference(model, lambda folder: _upload_model(client, folder))
-        dataset_given = dataset_reference(dataset, lambda source: _upload_dataset(client, source))
+        model_given = model_reference(model, lambda folder: upload_model(client, folder, said))
+        dataset_given = dataset_reference(dataset, lambda source: upload_dataset(client, source, said))
         if dry_run:
             out.print_json(
                 data=client.validate(model_given, dataset_given, ratio, **fields).model_dump(mode="json")
@@ -119,9 +120,7 @@ def download(
             client.download_archive(job_id, target)
             out.print(str(target), highlight=False, soft_wrap=True)
             return
-        sizes = {artifact.name: artifact.bytes for artifact in client.artifacts(job_id)}
-        with transfer_bars(said, sizes) as bars:
-            client.download(job_id, target, received=bars.moved)
+        bring(client, job_id, target, said)
     out.print(str(target), highlight=False, soft_wrap=True)
 
 
@@ -147,21 +146,3 @@ def _ending(job: Job) -> str:
     if job.error is not None:
         return f"failed: {job.error.param or job.error.code}: {job.error.message}"
     return job.status
-
-
-def _upload_model(client: PruneryClient, folder: Path) -> Model:
-    files, skipped = model_files(folder)
-    if skipped:
-        said.print(
-            f"not uploaded, not part of the model: {', '.join(skipped)}", markup=False, highlight=False
-        )
-    with transfer_bars(said, {name: path.stat().st_size for name, path in files.items()}) as bars:
-        return client.upload_model(folder, sent=bars.moved)
-
-
-def _upload_dataset(client: PruneryClient, source: Path) -> Dataset:
-    files, skipped = dataset_files(source)
-    if skipped:
-        said.print(f"not uploaded, not a split: {', '.join(skipped)}", markup=False, highlight=False)
-    with transfer_bars(said, {name: path.stat().st_size for name, path in files.items()}) as bars:
-        return client.upload_dataset(source, sent=bars.moved)

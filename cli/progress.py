@@ -1,22 +1,18 @@
-"""What a person sees while files move and jobs run: bars on a terminal, plain lines everywhere else."""
+"""What a person sees while jobs run: bars on a terminal, plain lines everywhere else."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
 
 from client import Event, Job, PruneryClient
@@ -91,26 +87,6 @@ def follow(client: PruneryClient, job_id: str, bars: JobBars) -> Job:
     for event in client.watch(job_id):
         bars.tell(job_id, event)
     return client.job(job_id)
-
-
-class TransferBars:
-    """One bar for each file that moves; `moved` is the callback of the client's uploads and downloads."""
-
-    def __init__(self, bars: Progress, sizes: dict[str, int]) -> None:
-        self._bars = bars
-        self._tasks = {name: bars.add_task(name, total=size) for name, size in sizes.items()}
-
-    def moved(self, name: str, count: int) -> None:
-        """`count` more bytes of a file have moved."""
-        self._bars.advance(self._tasks[name], count)
-
-
-@contextmanager
-def transfer_bars(console: Console, sizes: dict[str, int]) -> Iterator[TransferBars]:
-    """Bars for files of these sizes in bytes; shown on a terminal only."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        yield TransferBars(bars, sizes)
 
 
 def _message(data: dict[str, Any]) -> str:
