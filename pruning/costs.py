@@ -17,6 +17,7 @@ from pruning.families import family_of
 from pruning.spec import Allocation, Granularity, Measure, Model
 
 _LIMITS = {"hidden": 8192, "heads": 256, "layers": 128, "ffn": 65_536}
+_TABLES = {"vocab_size": 2_000_000, "max_position_embeddings": 65_536, "embedding_size": 8192}
 _MATRICES = 6
 
 
@@ -38,6 +39,8 @@ class ModelShape:
         hidden = _size(config, family.hidden_config, _LIMITS["hidden"])
         heads = _size(config, family.heads_config, _LIMITS["heads"])
         ffn = _size(config, family.ffn_config, _LIMITS["ffn"])
+        for name in _TABLES.keys() & config.keys():
+            _size(config, name, _TABLES[name])
         if hidden % heads:
             raise InvalidModel(
                 f"{family.hidden_config} = {hidden} in config.json is not a multiple of "

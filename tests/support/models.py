@@ -22,7 +22,7 @@ from transformers import (
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 TASKS = ("sequence-classification", "regression")
-MAX_TOKENS = 64
+MAX_TOKENS = 128
 _TEXT = (
     "the a film story plot actor scene was is very not good great fine warm bright bad dull cold weak poor "
     "and but with of in it this that i we saw liked hated . , !"
@@ -80,7 +80,7 @@ def _byte_pairs() -> RobertaTokenizer:
 def tiny_config(
     family: str, *, layers: int = 2, hidden: int = 32, heads: int = 4, ffn: int = 48, num_labels: int = 2
 ) -> PreTrainedConfig:
-    """A configuration without dropout for 64 tokens."""
+    """A configuration without dropout for `MAX_TOKENS` tokens."""
     common: dict[str, Any] = {
         "vocab_size": len(tiny_tokenizer(family)),
         "num_labels": num_labels,
