@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from pruning.catalogue import method
+from pruning.costs import ModelShape
 from pruning.errors import InvalidData, InvalidSpec, TargetUnreachable
 from pruning.planning import resolve
 from pruning.rows import DataSummary
+from pruning.settle import settle
 from pruning.spec import Distill, Finetune, PruneSpec, Recover
 
 CONFIG = {
@@ -124,7 +129,6 @@ class TestLength:
         ({"method": "magnitude", "settings": {"norm": "l7"}}, "/method/norm", "l1"),
         ({"method": "magnitude", "settings": {"nor/m": 1}}, "/method/nor~1m", "norm"),
         ({"method": "leap", "settings": {"epochs": 0}}, "/method/epochs", "0"),
-        ({"method": "kprune", "target_measure": "weights"}, "/target_measure", "flops"),
         ({"granularity": "unstructured", "allocation": "native"}, "/allocation", "natively"),
         ({"distill": {"weight": 0.5}}, "/distill", "recover"),
         ({"target_ratio": 0, "method": "leap"}, "/method", "ratio above 0"),
@@ -148,6 +152,14 @@ def test_pruning_an_untrained_head_needs_finetuning():
         assert caught.value.param == "/finetune"
     found = plan(PRETRAINED, finetune=False, distill=False, method="leap")
     assert found.spec.finetune is False
+
+
+def test_a_measure_that_the_method_cannot_aim_at_is_refused():
+    flops_only = replace(method("kprune"), measures=("flops",))
+    shape = ModelShape.from_config(CONFIG)
+    with pytest.raises(InvalidSpec, match="flops") as caught:
+        settle(PruneSpec(target_ratio=0.5, target_measure="weights"), flops_only, shape, trained=True)
+    assert caught.value.param == "/target_measure"
 
 
 def test_labels_that_do_not_fit_the_task_are_refused():
