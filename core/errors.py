@@ -1,4 +1,4 @@
-"""The ledger's errors. Each has a stable `code`; a JSON pointer `param` names the field of the request, if any."""
+"""The ledger's errors. Each has a stable `code`; the JSON pointer `param` names a field of the request."""
 
 
 class LedgerError(Exception):

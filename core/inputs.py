@@ -1,4 +1,4 @@
-"""How the model and dataset of a claimed job become folders: which files they have, and under which names they lie."""
+"""How the model and dataset of a claimed job become folders."""
 
 import shutil
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class HubReference:
 
 @dataclass(frozen=True)
 class Input:
-    """A model or dataset that a job reads. With `hub` set, its files must be fetched before they can be materialised."""
+    """A model or dataset that a job reads; with `hub` set, its files must be fetched first."""
 
     asset_id: str
     files: tuple[FileRecord, ...]
@@ -58,7 +58,7 @@ def find_inputs(session: Session, claim: Claim) -> Inputs:
 
 
 def materialise(store: Store, files: Sequence[FileRecord], folder: Path) -> None:
-    """Lay the files into a new folder under their server-made names: hard links where possible, else copies."""
+    """Lay the files into a new folder by their server-made names: hard links where possible, else copies."""
     folder.mkdir(parents=True)
     for file in files:
         if file.sha256 is None:

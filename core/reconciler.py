@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Runs `reconcile` every `poll_seconds` and `sweep` every hour; rings a queue where due jobs were not heard.
+    """Runs `reconcile` every `poll_seconds` and `sweep` every hour; rings where due jobs were not heard.
 
     `ring` is called with the name of a queue, from the thread; it may be slow or fail without harm.
     """

@@ -1,13 +1,15 @@
 """Every setting of the service, read from environment variables that begin with `PRUNERY_`.
 
-`python -m core.settings --write` writes the table docs/settings.md from this class; without the option it checks it.
+`python -m core.settings` checks the table docs/settings.md against this class; `--write` writes it.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     )
     database_url: Annotated[str, AfterValidator(_with_driver)] = Field(
         default_factory=lambda data: f"sqlite:///{data['data_dir']}/prunery.db",
-        description="SQLAlchemy URL, `sqlite:///...` or `postgresql://...`; default: SQLite under the data folder.",
+        description="`sqlite:///...` or `postgresql://...`; default: SQLite under the data folder.",
     )
     broker_url: str = Field(
         default="filesystem://",
@@ -51,7 +53,7 @@ class Settings(BaseSettings):
     )
     work_dir: Folder = Field(
         default_factory=lambda data: data["data_dir"] / "work",
-        description="Folder of running jobs; shared between workers, so that one can continue what another began.",
+        description="Folder of running jobs; if workers share it, one continues what another began.",
     )
 
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
@@ -161,3 +163,47 @@ def settings_from_env() -> Settings:
         if path := os.environ.get(f"PRUNERY_{field.upper()}_FILE"):
             secrets[field] = Path(path).read_text("utf-8").strip()
     return Settings(**secrets)
+
+
+def table() -> str:
+    """The text of docs/settings.md."""
+    rows = [
+        f"| `PRUNERY_{name.upper()}` | {_default(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    files = ", ".join(f"`PRUNERY_{name.upper()}`" for name in SECRET_FIELDS)
+    return "\n".join(
+        (
+            "# Settings",
+            "",
+            "Made by `python -m core.settings --write`. Every setting is an environment variable.",
+            f"{files}\nmay hold a password: the same names with `_FILE` added read it from a file instead.",
+            "",
+            "| variable | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "derived"
+    return "none" if field.default is None else f"`{field.default}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write docs/settings.md, or say by the exit status whether it is what it would be."""
+    path = Path(__file__).parents[1] / "docs" / "settings.md"
+    if "--write" in arguments:
+        path.write_text(table(), "utf-8")
+        return 0
+    if path.is_file() and path.read_text("utf-8") == table():
+        return 0
+    sys.stderr.write("docs/settings.md is stale: run python -m core.settings --write\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Forgetting what nobody needs: answers that have expired, uploads never completed, files that no row names."""
+"""Forgetting what nobody needs: expired answers, uploads never completed, files that no row names."""
 
 import shutil
 import time
@@ -63,7 +63,7 @@ def _is_named(database: Database, sha256: str) -> bool:
 
 
 def _work_folders(database: Database, work_dir: Path, age: float) -> int:
-    """Delete the folders of jobs that are over or forgotten, once nothing has been written to them for `age` seconds."""
+    """Delete the folders of jobs that are over, once they have been left alone for `age` seconds."""
     deleted = 0
     for folder in (work_dir / "jobs").glob("job_*"):
         if time.time() - _newest(folder) < age:

@@ -11,7 +11,7 @@ _BODY, _CHECK = 43, 6
 
 
 def make_key() -> str:
-    """A new key; the checksum lets scanners, and us, tell a key from a slip of the pen without asking a database."""
+    """A new key; by its checksum a scanner can tell a key, and we a slip of the pen, without a database."""
     body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32)), _BODY)
     return body + _checksum(body)
 

@@ -1,4 +1,4 @@
-"""A store in a folder, which several processes, and machines that share a volume, may use at the same time."""
+"""A store in a folder, for several processes, and machines that share a volume, at the same time."""
 
 import errno
 import fcntl
@@ -106,8 +106,8 @@ class LocalStore:
         """Rename a whole file to what it is named by; only writers call this."""
         path = self._object(sha256)
         temporary.chmod(0o400)
-        # Also when the object is there already: the new file's date keeps a sweep from deleting what is about to
-        # be named, and the lock keeps it from doing so between its look at the date and its unlink.
+        # Also when the object is there already: the new file's date keeps a sweep from deleting what is about
+        # to be named, and the lock keeps it from doing so between its look at the date and its unlink.
         with full_disk_reported(), self._lock(fcntl.LOCK_SH):
             path.parent.mkdir(exist_ok=True, mode=0o700)
             temporary.replace(path)

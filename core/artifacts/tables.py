@@ -9,7 +9,7 @@ from core.db.base import Base
 
 
 class Artifact(Base):
-    """One file of a job's result, such as `report.json` or `model/config.json`; its bytes are the store's object `sha256`."""
+    """One file of a job's result, such as `model/config.json`; its bytes are the store's object `sha256`."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("job_id", "name"), Index("ix_artifacts_sha256", "sha256"))

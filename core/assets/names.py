@@ -30,5 +30,6 @@ def check_model_name(name: str) -> None:
 def check_dataset_name(name: str) -> None:
     """Raise InvalidRequest unless a dataset may have a file of this name."""
     if not DATASET_FILES.fullmatch(name):
-        message = f"A dataset has no file {name!r:.120}; it may have train, validation and test as .jsonl, .csv or .parquet."
+        allowed = "train, validation and test as .jsonl, .csv or .parquet"
+        message = f"A dataset has no file {name!r:.120}; it may have {allowed}."
         raise InvalidRequest(message, code="unknown_file")

@@ -23,7 +23,7 @@ Asset = TypeVar("Asset", Model, Dataset)
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file of an asset: its name there, size in bytes, and hash; of the hub's files also the path in the repository."""
+    """A file of an asset: name, size in bytes, hash; of the hub's files also the path in the repository."""
 
     name: str
     bytes: int
@@ -136,7 +136,7 @@ def files_of(session: Session, asset: Model | Dataset) -> list[AssetFile]:
 def add_file(
     session: Session, kind: type[Asset], owner_id: str, asset_id: str, file: FileRecord, *, max_bytes: int
 ) -> None:
-    """Name a stored object as a file of an asset that takes files; a second one of the same name replaces the first.
+    """Name a stored object as a file of an asset; a second one of the same name replaces the first.
 
     Raises NotFound, Conflict `already_complete`, and TooLarge when all files together exceed `max_bytes`.
     """
@@ -163,7 +163,7 @@ def complete_model(
 ) -> Model:
     """Close an upload with what was found in exactly these files.
 
-    Raises NotFound, Conflict `already_complete`, or Conflict when the files have changed since they were inspected.
+    Raises NotFound, Conflict `already_complete`, or Conflict `changed` when it has other files by now.
     """
     model = _locked_uploading(session, Model, owner_id, model_id)
     _require_unchanged(session, model, files)
@@ -202,7 +202,7 @@ def mark_fetched(
     parameters: int | None = None,
     summary: Json | None = None,
 ) -> None:
-    """Say that a worker has fetched a `pending` asset and its files are in the store; a second fetch changes nothing."""
+    """Say that the files of a `pending` asset are in the store; a second time changes nothing."""
     kind: type[Model] | type[Dataset] = Model if asset_id.startswith("mdl_") else Dataset
     found: dict[str, object] = {"parameters": parameters} if kind is Model else {"summary": summary}
     ready = {
@@ -236,7 +236,10 @@ def delete(session: Session, kind: type[Asset], owner_id: str, asset_id: str) ->
 
 
 def require_usable(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
-    """The owner's asset, kept from being deleted until this transaction ends; raises NotFound or InvalidRequest `not_complete`."""
+    """The owner's asset, safe from deletion until this transaction ends.
+
+    Raises NotFound, or InvalidRequest `not_complete` while it is being uploaded.
+    """
     asset = _locked(session, kind, owner_id, asset_id)
     if asset.status == AssetStatus.UPLOADING:
         raise InvalidRequest(

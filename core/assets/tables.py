@@ -10,7 +10,7 @@ from core.db.base import Base, Json
 
 
 class AssetStatus(StrEnum):
-    """`uploading` takes files; `pending` names files of the hub that a worker fetches first; `ready` is complete."""
+    """`uploading` takes files; `pending` names files of the hub, to be fetched; `ready` is complete."""
 
     UPLOADING = "uploading"
     PENDING = "pending"
@@ -18,7 +18,7 @@ class AssetStatus(StrEnum):
 
 
 class Model(Base):
-    """A transformer model; what its files say is filled in when it is complete, for the hub's `config` at once."""
+    """A transformer model; what its files say is filled in when it is complete, a hub's `config` at once."""
 
     __tablename__ = "models"
     __table_args__ = (Index("ix_models_owner_id_id", "owner_id", "id"),)
@@ -61,7 +61,7 @@ class Dataset(Base):
 class AssetFile(Base):
     """One file of a model or dataset; its bytes are the store's object `sha256`.
 
-    A file of the hub that is not fetched yet has its `hub_path`, and a `sha256` only where the hub states one.
+    A file of the hub has its `hub_path`; until it is fetched, `sha256` is there only where the hub states it.
     """
 
     __tablename__ = "asset_files"

@@ -33,7 +33,7 @@ class Database:
         """A session that commits at the end of the block, and rolls back when an exception leaves it.
 
         Never hold one across other input or output: on SQLite it keeps every other writer waiting.
-        Raises DatabaseUnavailable when the database does not answer; whether the commit took place is then unknown.
+        Raises DatabaseUnavailable when the database does not answer; whether it committed is then unknown.
         """
         with _translated(), self._write.begin() as session:
             yield session

@@ -52,8 +52,8 @@ def _finite(value: Any) -> Any:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions by itself: a deferred one that later writes fails with "database is
-    # locked" at once, whatever the busy timeout.
+    # The driver must not begin transactions by itself: a deferred one that later writes fails at once with
+    # "database is locked", whatever the busy timeout.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -16,7 +16,7 @@ def alembic_config(url: str) -> Config:
 
 
 def migrate(url: str) -> None:
-    """Apply every missing migration; safe to call from several processes at once, and when there is none missing."""
+    """Apply every missing migration, if any; several processes may do so at once."""
     if (path := make_url(url).database) and url.startswith("sqlite:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     command.upgrade(alembic_config(url), "head")

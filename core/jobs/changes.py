@@ -35,7 +35,7 @@ def change(
 
 
 def write(session: Session, job: Job, at: datetime, **values: Any) -> bool:
-    """Write to the job's row if its state and attempt are still those that were read; says whether they were."""
+    """Write to the job's row if its state and attempt are still those that were read; says whether."""
     statement = (
         update(Job)
         .where(Job.id == job.id, Job.status == job.status, Job.attempt == job.attempt)

@@ -59,7 +59,7 @@ def thin_progress(session: Session, job_id: str, events: Sequence[NewEvent], at:
 
 
 def enforce_limit(session: Session, job_id: str, limit: int) -> None:
-    """Delete events until at most `limit` are left: every second progress event, then every second metric, then the oldest."""
+    """Leave at most `limit` events: delete every second progress event, then metric, then the oldest."""
     for kind in EXPENDABLE:
         if _count(session, job_id) <= limit:
             return

@@ -43,7 +43,7 @@ class Replay:
 def begin(session: Session, request: Request, *, hours: float) -> Replay | None:
     """Reserve the key, or find the answer of the first request that had it.
 
-    Raises IdempotencyMismatch when that was another request, and IdempotencyInFlight when it is not answered yet.
+    Raises IdempotencyMismatch when that was another request, IdempotencyInFlight when it has no answer yet.
     None: carry the request out and call `complete` in the same transaction.
     """
     at = now(session)
@@ -60,7 +60,21 @@ def begin(session: Session, request: Request, *, hours: float) -> Replay | None:
     }
     if _inserted(session, row):
         return None
-    known = session.scalars(select(IdempotencyKey).where(*mine)).one()
+    return _answer(session.scalars(select(IdempotencyKey).where(*mine)).one(), request)
+
+
+def find(session: Session, request: Request) -> Replay | None:
+    """The answer of an earlier request with this key, without reserving anything; raises as `begin` does."""
+    query = select(IdempotencyKey).where(
+        IdempotencyKey.owner_id == request.owner_id,
+        IdempotencyKey.key == request.key,
+        IdempotencyKey.expires_at > now(session),
+    )
+    known = session.scalars(query).one_or_none()
+    return None if known is None else _answer(known, request)
+
+
+def _answer(known: IdempotencyKey, request: Request) -> Replay:
     if (known.method, known.route, known.fingerprint) != (request.method, request.route, request.fingerprint):
         raise IdempotencyMismatch("This Idempotency-Key was used for a different request; use a new key.")
     if known.status is None or known.response is None:

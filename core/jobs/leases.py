@@ -1,4 +1,4 @@
-"""Jobs as a worker sees them: claim one under a lease, renew it, and end it. Every write names the attempt's token."""
+"""Jobs as a worker sees them: claim one under a lease, renew it, end it; every write names its token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class Token:
 class Claim:
     """A job in a worker's hands: what to do, on what, and for how long.
 
-    `capacity_retries` above 0 asks for smaller batches: an earlier attempt ran out of memory. The inputs are found by
-    `core.inputs.find_inputs`.
+    `capacity_retries` above 0 asks for smaller batches: an earlier attempt ran out of memory. The inputs are
+    found by `core.inputs.find_inputs`.
     """
 
     token: Token
@@ -65,7 +65,7 @@ class Renewal:
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """A file of the result that is in the store already, by its name in the result such as `model/config.json`."""
+    """A file of a result that is in the store already, by its name there such as `model/config.json`."""
 
     name: str
     bytes: int
@@ -90,8 +90,8 @@ class JobError:
 def claim(session: Session, *, worker_id: str, queues: Sequence[str], lease_seconds: float) -> Claim | None:
     """Take the best job that is due: by priority, then whose owner has fewest running, then the oldest.
 
-    Needs a writing session: SQLite's BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip each
-    other's rows. None when nothing is due.
+    Needs a writing session: SQLite's BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip
+    each other's rows. None when nothing is due.
     """
     at = now(session)
     other = aliased(Job)
@@ -148,9 +148,10 @@ def renew(
     metrics: Json | None = None,
     events_per_job: int = 10_000,
 ) -> Renewal:
-    """Keep the lease, and write what happened since; `progress` never goes back, `metrics` are merged into the latest.
+    """Keep the lease, and write what happened since.
 
-    At most one progress event a second is kept. Raises LeaseLost.
+    `progress` never goes back; `metrics` are merged into the latest. At most one progress event a second is
+    kept. Raises LeaseLost.
     """
     job = _held(session, token)
     at = now(session)
@@ -173,8 +174,8 @@ def renew(
 def finish(session: Session, token: Token, *, artifacts: Sequence[ArtifactRecord], report: Json) -> None:
     """Publish a result: from this commit on the job has succeeded and its artifacts exist.
 
-    Every artifact must be in the store already. A repetition by the same attempt changes nothing, so a worker that
-    does not know whether its commit took place may simply try again. Raises LeaseLost.
+    Every artifact must be in the store already. A repetition by the same attempt changes nothing, so a worker
+    that does not know whether its commit took place may simply try again. Raises LeaseLost.
     """
     if _finished_before(session, token):
         return
@@ -197,7 +198,7 @@ def finish(session: Session, token: Token, *, artifacts: Sequence[ArtifactRecord
 
 
 def fail(session: Session, token: Token, error: JobError, policy: RetryPolicy) -> Status:
-    """End an attempt that failed; the class of the error decides whether another one follows. Raises LeaseLost."""
+    """End an attempt that failed; the error's class decides whether another follows. Raises LeaseLost."""
     job = _held(session, token)
     return end_attempt(session, job, error, policy)
 
@@ -220,7 +221,7 @@ def confirm_cancel(session: Session, token: Token) -> None:
 
 
 def end_attempt(session: Session, job: Job, error: JobError, policy: RetryPolicy) -> Status:
-    """Requeue, fail or cancel a job whose attempt is over, as `states.judge` says; the caller holds the row."""
+    """Requeue, fail or cancel a job whose attempt is over, as `judge` says; the caller holds the row."""
     at = now(session)
     verdict = judge(
         error.error_class, failures=job.failures, capacity_retries=job.capacity_retries, policy=policy

@@ -1,6 +1,6 @@
 """Repairing what nobody else can: leases of dead workers, waits that are too long, rings that nobody heard.
 
-Every API and worker process runs `reconcile` once a second. All its writes are conditional, so it needs no leader.
+Every API and worker process runs `reconcile` once a second; its writes are conditional, so none leads.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What one pass did: how many leases had run out, how many waits were too long, and due jobs by queue to ring for."""
+    """What one pass found: leases run out, waits too long, and by queue the due jobs to ring for."""
 
     expired: int = 0
     timed_out: int = 0

@@ -1,5 +1,6 @@
-"""Jobs as their owner sees them: create, read, list, cancel, delete. The worker's side is `core.jobs.leases`."""
+"""Jobs as their owner sees them: create, read, list, cancel, delete. A worker uses `core.jobs.leases`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
@@ -23,7 +24,7 @@ from core.jobs.tables import IdempotencyKey, Job, JobEvent
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a job is made of: the client's `request`, the resolved `spec`, the `plan`, and exactly one of the two models.
+    """What a job is made of: the client's `request`, the resolved `spec`, the `plan`, one of the two models.
 
     `plan` is None while the dataset is still to be fetched from the hub. A higher `priority` goes first.
     """
@@ -41,7 +42,10 @@ class NewJob:
 
 
 def create(session: Session, owner_id: str, new: NewJob) -> Job:
-    """A queued job. Raises NotFound, or InvalidRequest, when the owner's model or dataset is not there or not complete."""
+    """A queued job.
+
+    Raises NotFound, InvalidRequest or NotReady when the owner's model or dataset is not there or complete.
+    """
     if (new.model_id is None) == (new.model_job_id is None):
         raise ValueError("A job has one model: a model_id or a model_job_id.")
     if new.model_id is not None:
@@ -90,7 +94,7 @@ def list_jobs(
     cursor: str | None = None,
     limit: int = 20,
 ) -> Page[Job]:
-    """The owner's jobs, newest first; `model` is the id of a model, or of the job whose result is the model."""
+    """The owner's jobs, newest first; `model` is the id of a model, or of the job that made the model."""
     query = select(Job).where(Job.owner_id == owner_id)
     if status is not None:
         query = query.where(Job.status == status)
@@ -100,7 +104,7 @@ def list_jobs(
 
 
 def cancel(session: Session, owner_id: str, job_id: str) -> Job:
-    """Stop a job: at once when it is queued, at its worker's next heartbeat when it runs; a job that is over stays as it is."""
+    """Stop a job: at once when queued, at its worker's next heartbeat when running; idempotent."""
     job = _locked(session, owner_id, job_id)
     if job.status in TERMINAL or job.status == Status.CANCELING:
         return job
@@ -111,7 +115,10 @@ def cancel(session: Session, owner_id: str, job_id: str) -> Job:
 
 
 def delete(session: Session, owner_id: str, job_id: str) -> None:
-    """Forget a job and its results; raises NotFound, or Conflict while it, or a job that prunes its result, is not over."""
+    """Forget a job and its results.
+
+    Raises NotFound, or Conflict while it, or a job that prunes its result, is not over.
+    """
     job = _locked(session, owner_id, job_id)
     if job.status not in TERMINAL:
         raise Conflict(f"{job_id} is {job.status}; cancel it first.", code="not_terminal")
@@ -125,11 +132,19 @@ def delete(session: Session, owner_id: str, job_id: str) -> None:
 
 
 def events(
-    session: Session, owner_id: str, job_id: str, *, after_seq: int = 0, limit: int = 100
+    session: Session,
+    owner_id: str,
+    job_id: str,
+    *,
+    after_seq: int = 0,
+    types: Sequence[str] | None = None,
+    limit: int = 100,
 ) -> list[JobEvent]:
-    """The events of the owner's job with a number above `after_seq`, in order; raises NotFound."""
+    """Events of the owner's job with a number above `after_seq`, in order, of all types or these; raises NotFound."""
     get(session, owner_id, job_id)
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
+    if types is not None:
+        query = query.where(JobEvent.type.in_(types))
     return list(session.scalars(query.order_by(JobEvent.seq).limit(limit)))
 
 

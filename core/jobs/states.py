@@ -84,8 +84,8 @@ class Verdict:
 def judge(error_class: ErrorClass, *, failures: int, capacity_retries: int, policy: RetryPolicy) -> Verdict:
     """Whether trying again can help, by class of error.
 
-    A user's error or a bug fails at once. Too little memory is tried once more (with smaller batches). A failing
-    machine is tried again until `max_failures` attempts are lost, with a wait that doubles.
+    A user's error or a bug fails at once. Too little memory is tried once more (with smaller batches). A
+    failing machine is tried again until `max_failures` attempts are lost, with a wait that doubles.
     """
     if error_class == "infrastructure":
         wait = policy.backoff_seconds * 2**failures

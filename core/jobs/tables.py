@@ -23,10 +23,11 @@ _HELD = "status IN ('running', 'canceling')"
 class Job(Base):
     """A job; its row is the only truth about it.
 
-    `request` is what the client sent, `spec` the resolved PruneSpec, `plan` what the planner promised. `attempt` is
-    the fencing token: it grows with every claim, and every later write of a worker names it. `failures` counts attempts
-    lost to failing machines, `capacity_retries` those repeated with smaller batches. A higher `priority` goes first.
-    `version` grows with every write. `model_id` is null when the model is the result of the job `model_job_id`.
+    `request` is what the client sent, `spec` the resolved PruneSpec, `plan` what the planner promised.
+    `attempt` is the fencing token: it grows with every claim, and every later write of a worker names it.
+    `failures` counts attempts lost to failing machines, `capacity_retries` those repeated with smaller
+    batches. A higher `priority` goes first. `version` grows with every write. `model_id` is null when the
+    model is the result of `model_job_id`.
     """
 
     __tablename__ = "jobs"
@@ -81,9 +82,9 @@ class Job(Base):
 
 
 class JobEvent(Base):
-    """One thing that happened to a job; `seq` counts from 1 within the job and may have gaps where events were thinned out.
+    """One thing that happened to a job; `seq` counts from 1, with gaps where events were thinned out.
 
-    `type` is one of the engine's (phase, progress, metric, warning, checkpoint) or the ledger's (status, attempt_lost).
+    `type` is the engine's (phase, progress, metric, warning, checkpoint) or ours (status, attempt_lost).
     """
 
     __tablename__ = "job_events"
