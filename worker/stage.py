@@ -5,7 +5,6 @@ Run as `python -m MODULE PARENT_PID` by `worker.process.ChildProcess`. A module 
 """
 
 import ctypes
-import errno
 import logging
 import math
 import os
@@ -18,17 +17,14 @@ from dataclasses import asdict
 from types import FrameType
 from typing import IO, Any
 
-from pruning.errors import Canceled, PruningError
 from pruning.spec import Event, Events, ShouldStop, StopReason
 from worker.channel import Order, Outcome, decode, encode, outcome_message, read_order
-
-log = logging.getLogger(__name__)
+from worker.failures import classify
 
 Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
 """What a stage module offers: (parameters, events, should_stop) -> a JSON result."""
 
 _PR_SET_PDEATHSIG = 1
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_stage(stage: Stage) -> int:
@@ -63,30 +59,10 @@ def die_with_parent(parent: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def classify(error: BaseException) -> Outcome:
-    """The outcome that an exception of the stage means. Recognises torch's errors by name: the worker imports no torch."""
-    name, text = type(error).__name__, str(error)
-    if isinstance(error, Canceled):
-        return Outcome("stopped")
-    if isinstance(error, PruningError):
-        return Outcome("failed", None, error.code, error.error_class, text, error.param)
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
-        return Outcome(
-            "failed", None, "out_of_memory", "capacity", f"The machine ran out of memory: {text}".strip()
-        )
-    if isinstance(error, OSError) and error.errno in _FULL_DISK:
-        return Outcome("failed", None, "disk_full", "infrastructure", "The worker's disk is full.")
-    if name == "AcceleratorError" or "uncorrectable ECC" in text:
-        return Outcome("failed", None, "device_lost", "infrastructure", f"The accelerator failed: {text}")
-    return Outcome("failed", None, "internal_error", "bug", f"Unexpected {name}: {text}"[:500])
-
-
 def _work(stage: Stage, order: Order, events: Events, should_stop: ShouldStop) -> Outcome:
     try:
         return Outcome("done", _finite(stage(order.parameters, events, should_stop)))
     except Exception as error:
-        if not isinstance(error, PruningError):
-            log.exception("the stage failed")
         return classify(error)
 
 

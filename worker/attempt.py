@@ -1,0 +1,120 @@
+"""One attempt at a job: fetch what is missing, lay out the inputs, run the engine in a child, store the results."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.artifacts.store import Store
+from core.db.database import Database
+from core.inputs import Inputs, find_inputs, materialise
+from core.jobs.leases import ArtifactRecord, Claim
+from core.settings import Settings
+from worker.channel import Order
+from worker.environment import child_environment
+from worker.folder import AttemptFolder
+from worker.heartbeat import Heartbeat
+from worker.process import ChildProcess
+from worker.publish import publish
+from worker.watch import Done, Ending, Watch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The modules that run in child processes: fixed by the code that builds the worker, never by a request."""
+
+    fetch: str = "worker.fetch"
+    prune: str = "worker.child"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What the attempts of one worker have in common."""
+
+    database: Database
+    store: Store
+    settings: Settings
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The results are in the store; only the commit that names them is missing."""
+
+    artifacts: list[ArtifactRecord]
+    report: dict[str, Any]
+
+
+class Attempt:
+    """The work between a claim and its settlement. What it writes lies in `folder` or is an unnamed object of the store."""
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        claim: Claim,
+        folder: AttemptFolder,
+        heartbeat: Heartbeat,
+        *,
+        device: str | None,
+        preempted: Callable[[], bool],
+    ) -> None:
+        self._workplace = workplace
+        self._claim = claim
+        self._folder = folder
+        self._heartbeat = heartbeat
+        self._device = device
+        self._preempted = preempted
+        self._deadline = time.monotonic() + claim.run_timeout_seconds
+
+    def run(self) -> Ending | Finished:
+        """Do the whole attempt. Raises what the disk, the store and the database raise."""
+        self._lay_out()
+        ending = self._stage(self._workplace.stages.prune, self._prune_parameters(), offline=True)
+        if not isinstance(ending, Done):
+            return ending
+        return Finished(publish(self._folder.out, self._workplace.store), ending.result)
+
+    def _lay_out(self) -> None:
+        inputs, store = self._inputs(), self._workplace.store
+        materialise(store, inputs.model.files, self._folder.model)
+        materialise(store, inputs.dataset.files, self._folder.dataset)
+        earlier = self._folder.resume()
+        if earlier is not None:
+            log.info("%s: goes on from attempt %d", self._claim.token.job_id, earlier)
+
+    def _inputs(self) -> Inputs:
+        with self._workplace.database.read() as session:
+            return find_inputs(session, self._claim)
+
+    def _prune_parameters(self) -> Mapping[str, Any]:
+        return {
+            "spec": smaller_batches(self._claim.spec, self._claim.capacity_retries),
+            "model": str(self._folder.model),
+            "dataset": str(self._folder.dataset),
+            "out": str(self._folder.out),
+        }
+
+    def _stage(self, module: str, parameters: Mapping[str, Any], *, offline: bool) -> Ending:
+        settings = self._workplace.settings
+        environment = child_environment(
+            self._folder.scratch, threads=settings.threads_per_slot, device=self._device, offline=offline
+        )
+        child = ChildProcess(module, environment=environment, folder=self._folder.scratch)
+        watch = Watch(child, self._heartbeat, settings, preempted=self._preempted, deadline=self._deadline)
+        return watch.run(Order(parameters, settings.child_memory_bytes))
+
+
+def smaller_batches(spec: Mapping[str, Any], halvings: int) -> dict[str, Any]:
+    """The spec with every batch size it names halved `halvings` times: what ran out of memory is tried smaller."""
+    return {name: _smaller(name, value, halvings) for name, value in spec.items()}
+
+
+def _smaller(name: str, value: Any, halvings: int) -> Any:
+    if isinstance(value, Mapping):
+        return smaller_batches(value, halvings)
+    if name == "batch_size" and isinstance(value, int):
+        return max(1, value >> halvings)
+    return value

@@ -1,0 +1,129 @@
+"""From a claim to the one commit that says how it went."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from core.errors import DatabaseUnavailable, LeaseLost
+from core.jobs import leases
+from core.jobs.leases import Claim, JobError, Token
+from core.jobs.states import TERMINAL, RetryPolicy, Status
+from pruning.spec import Event
+from worker.attempt import Attempt, Finished, Workplace
+from worker.devices import Devices
+from worker.failures import classify
+from worker.folder import AttemptFolder
+from worker.heartbeat import Heartbeat, renew_with
+from worker.watch import Ending, Failed, Fenced, Stopped
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.5
+
+
+class Supervisor:
+    """Claims jobs and stays with each to its end, in the caller's thread: the child's life hangs on that thread."""
+
+    def __init__(self, workplace: Workplace, *, worker_id: str) -> None:
+        self._workplace = workplace
+        self._worker_id = worker_id
+        self._devices = Devices(workplace.settings)
+        settings = workplace.settings
+        self._policy = RetryPolicy(settings.max_failures, settings.retry_backoff_seconds)
+
+    def work(self, preempted: Callable[[], bool]) -> bool:
+        """Claim one job and supervise it; False when there is none, or the database does not answer.
+
+        `preempted` says whether this worker is leaving and the job is to be handed back.
+        """
+        claimed_at = time.monotonic()
+        try:
+            claim = self._claim()
+        except DatabaseUnavailable as error:
+            log.warning("%s Nothing is claimed.", error.message)
+            return False
+        if claim is None:
+            return False
+        token = claim.token
+        log.info("%s: attempt %d begins", token.job_id, token.attempt)
+        heartbeat = Heartbeat(
+            self._workplace.database, token, self._workplace.settings, claimed_at=claimed_at
+        )
+        ending = self._run(claim, heartbeat, preempted)
+        status = self._settle(token, heartbeat, ending)
+        log.info("%s: attempt %d ends: %s", token.job_id, token.attempt, status or "it was lost")
+        self._clean(token, status)
+        return True
+
+    def _claim(self) -> Claim | None:
+        settings = self._workplace.settings
+        with self._workplace.database.write() as session:
+            return leases.claim(
+                session,
+                worker_id=self._worker_id,
+                queues=(settings.worker_queue,),
+                lease_seconds=settings.lease_seconds,
+            )
+
+    def _run(self, claim: Claim, heartbeat: Heartbeat, preempted: Callable[[], bool]) -> Ending | Finished:
+        try:
+            folder = self._folder(claim.token)
+            folder.create()
+            with self._devices.lend() as device:
+                attempt = Attempt(
+                    self._workplace, claim, folder, heartbeat, device=device, preempted=preempted
+                )
+                return attempt.run()
+        except Exception as error:
+            outcome = classify(error)
+            return Failed(JobError(outcome.code, outcome.error_class, outcome.message, outcome.param))
+
+    def _settle(self, token: Token, heartbeat: Heartbeat, ending: Ending | Finished) -> Status | None:
+        """Commit how the attempt ended, together with the child's last words.
+
+        Tries again while the database does not answer and the lease holds. None: the job is no longer ours.
+        """
+        news = heartbeat.close()
+        while not isinstance(ending, Fenced) and not heartbeat.lost:
+            try:
+                with self._workplace.database.write() as session:
+                    self._write_news(session, token, news)
+                    return self._write_ending(session, token, ending)
+            except LeaseLost:
+                return None
+            except DatabaseUnavailable as error:
+                log.warning("%s: %s The end is not written yet.", token.job_id, error.message)
+                if heartbeat.age > self._workplace.settings.lease_seconds:
+                    return None
+                time.sleep(_RETRY_SECONDS)
+        return None
+
+    def _write_news(self, session: Session, token: Token, news: list[Event]) -> None:
+        if news:
+            renew_with(session, token, news, self._workplace.settings)
+
+    def _write_ending(self, session: Session, token: Token, ending: Ending | Finished) -> Status:
+        if isinstance(ending, Finished):
+            leases.finish(session, token, artifacts=ending.artifacts, report=ending.report)
+            return Status.SUCCEEDED
+        if isinstance(ending, Failed):
+            return leases.fail(session, token, ending.error, self._policy)
+        if isinstance(ending, Stopped) and ending.reason == "cancel":
+            leases.confirm_cancel(session, token)
+            return Status.CANCELED
+        leases.release(session, token, "preempted")
+        return Status.QUEUED
+
+    def _clean(self, token: Token, status: Status | None) -> None:
+        """Free the disk: all attempts of a job that is over, else only what the next attempt makes anew."""
+        folder = self._folder(token)
+        if status in TERMINAL:
+            folder.discard_job()
+        else:
+            folder.discard_inputs()
+
+    def _folder(self, token: Token) -> AttemptFolder:
+        """The job's id is the server's own, never a client's text."""
+        return AttemptFolder(self._workplace.settings.work_dir / "jobs" / token.job_id, token.attempt)
