@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from pruning.errors import ArtifactBroken, Canceled
 from pruning.export import CODE_FILE, code_template
-from pruning.spec import Model, ShouldStop
+from pruning.report import LoadCheck
+from pruning.spec import ShouldStop
 
 Load = Literal["plain", "remote_code"]
 
@@ -28,14 +29,6 @@ _PROBE = Path(__file__).with_name("load_probe.py")
 _ALLOWED = {".json", ".safetensors", ".txt", ".model", ".md", ".jinja"}
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _TIMEOUT_SECONDS = 900.0
-
-
-class LoadCheck(Model):
-    """Largest difference of the logits, and number of parameters in memory, by way of loading."""
-
-    differences: dict[Load, float]
-    parameters: dict[Load, int]
-    tolerance: float
 
 
 def check(
@@ -63,7 +56,9 @@ def check(
             raise ArtifactBroken(
                 f"The exported model does not fit its config ({load}): {answer['complaints']}."
             )
-    differences = {load: _difference(answer["logits"], expected) for load, answer in found.items()}
+    differences: dict[str, float] = {
+        load: _difference(answer["logits"], expected) for load, answer in found.items()
+    }
     for load, difference in differences.items():
         if not difference <= tolerance:
             raise ArtifactBroken(
@@ -90,7 +85,7 @@ def _loads(folder: Path) -> list[Load]:
     return ["plain", "remote_code"]
 
 
-def _probe(scratch: Path, asked: Mapping[str, Any], should_stop: ShouldStop) -> dict[Load, Any]:
+def _probe(scratch: Path, asked: Mapping[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     request, answer, errors = scratch / "request.json", scratch / "answer.json", scratch / "errors.txt"
     request.write_text(json.dumps(asked), "utf-8")
     (scratch / "empty").mkdir()
@@ -113,7 +108,7 @@ def _probe(scratch: Path, asked: Mapping[str, Any], should_stop: ShouldStop) -> 
     if process.returncode != 0:
         tail = errors.read_text("utf-8", "replace").strip()[-2000:]
         raise ArtifactBroken(f"The exported model does not load in a fresh process: {tail}")
-    found: dict[Load, Any] = json.loads(answer.read_text("utf-8"))
+    found: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return found
 
 

@@ -10,7 +10,7 @@ ResultKind = Literal["shrunk", "zeros", "dense"]
 
 
 class Quality(Model):
-    """Metrics of the same evaluation rows before and after; `primary` names the one that stands for quality."""
+    """Metrics of the same rows before and after; `primary` names the one that stands for quality."""
 
     split: str
     rows: int
@@ -45,17 +45,25 @@ class LayerKept(Model):
 
 
 class Latency(Model):
-    """Milliseconds of one forward pass, dense against pruned, interleaved in one process: medians over rounds.
+    """Milliseconds of one forward pass, dense against pruned, in turns in one process with `threads` threads.
 
-    `clock` is "wall" or "cpu" (process time on one thread). `speedup` is dense / pruned.
+    `dense_ms` and `pruned_ms` are medians over `rounds` by the wall clock, `..._min_ms` the fastest rounds,
+    and `..._cpu_ms` medians of the processor time, which a busy machine disturbs less. `speedup` and
+    `cpu_speedup` are medians of the ratio dense / pruned of neighbouring passes.
     """
 
     batch_size: int
     sequence_length: int
-    clock: str
+    rounds: int
+    threads: int
     dense_ms: float
     pruned_ms: float
+    dense_min_ms: float
+    pruned_min_ms: float
     speedup: float
+    dense_cpu_ms: float
+    pruned_cpu_ms: float
+    cpu_speedup: float
 
 
 class LoadCheck(Model):

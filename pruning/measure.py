@@ -1,0 +1,124 @@
+"""Count and time live models: parameters, weights, FLOPs, bytes, and latency of dense against pruned."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pruning.costs import ModelShape, cost
+from pruning.errors import Canceled
+from pruning.layers import layers, prunable_linears
+from pruning.report import Latency, Size
+from pruning.spec import ShouldStop
+
+_WARM_UPS = 3
+_TICK_MS = 1e-3
+_FIRST_WORD = 5
+"""Token ids below are special in every supported vocabulary."""
+
+
+def size(model: PreTrainedModel, folder: Path, length: float) -> Size:
+    """Sizes of a model in memory and of its directory; FLOPs of one row of `length` tokens, a mean."""
+    stack = layers(model)
+    head_size = stack[0].head_size
+    shape = ModelShape(len(stack), stack[0].query.in_features, stack[0].heads, head_size, stack[0].neurons)
+    heads = sum(layer.heads for layer in stack)
+    neurons = sum(layer.neurons for layer in stack)
+    return Size(
+        parameters=model.num_parameters(),
+        weights=sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values()),
+        flops=cost(shape, heads, neurons, "flops", length),
+        bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+    )
+
+
+def latency(
+    dense: PreTrainedModel,
+    pruned: PreTrainedModel,
+    batch_sizes: Sequence[int],
+    sequence_length: int,
+    rounds: int,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    should_stop: ShouldStop = lambda: None,
+) -> list[Latency]:
+    """Time both models on the same random rows, one entry per batch size.
+
+    Dense and pruned take turns in one process, so that whatever else the machine does slows both alike; the
+    speed-up is the median over rounds of the ratio of neighbours. Both are set to eval mode. `should_stop` is
+    asked between forward passes; raises Canceled.
+    """
+    dense.eval()
+    pruned.eval()
+    with _fixed_threads(threads), torch.inference_mode():
+        return [
+            _compare(dense, pruned, _batch(dense, rows, sequence_length, seed), rounds, should_stop)
+            for rows in batch_sizes
+        ]
+
+
+@contextmanager
+def _fixed_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _batch(model: PreTrainedModel, rows: int, length: int, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(_FIRST_WORD, model.config.vocab_size, (rows, length), generator=generator)
+    tokens = tokens.to(model.device)
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+
+def _compare(
+    dense: PreTrainedModel,
+    pruned: PreTrainedModel,
+    batch: dict[str, Tensor],
+    rounds: int,
+    should_stop: ShouldStop,
+) -> Latency:
+    walls, clocks = [], []
+    for turn in range(_WARM_UPS + rounds):
+        wall_before, cpu_before = _time(dense, batch, should_stop)
+        wall_after, cpu_after = _time(pruned, batch, should_stop)
+        if turn >= _WARM_UPS:
+            walls.append((wall_before, wall_after))
+            clocks.append((cpu_before, cpu_after))
+    rows, length = batch["input_ids"].shape
+    dense_wall, pruned_wall = zip(*walls, strict=True)
+    dense_cpu, pruned_cpu = zip(*clocks, strict=True)
+    return Latency(
+        batch_size=rows,
+        sequence_length=length,
+        rounds=rounds,
+        threads=torch.get_num_threads(),
+        dense_ms=statistics.median(dense_wall),
+        pruned_ms=statistics.median(pruned_wall),
+        dense_min_ms=min(dense_wall),
+        pruned_min_ms=min(pruned_wall),
+        speedup=statistics.median(before / after for before, after in walls),
+        dense_cpu_ms=statistics.median(dense_cpu),
+        pruned_cpu_ms=statistics.median(pruned_cpu),
+        cpu_speedup=statistics.median(before / max(after, _TICK_MS) for before, after in clocks),
+    )
+
+
+def _time(model: PreTrainedModel, batch: dict[str, Tensor], should_stop: ShouldStop) -> tuple[float, float]:
+    """Milliseconds of one forward pass, by the wall and by the processor time of this process."""
+    if should_stop():
+        raise Canceled("Stopped while the latency was measured.")
+    wall, cpu = time.perf_counter(), time.process_time()
+    model(**batch)
+    if batch["input_ids"].is_cuda:
+        torch.cuda.synchronize(batch["input_ids"].device)
+    return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
