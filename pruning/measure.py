@@ -1,40 +1,22 @@
-"""Count and time live models: parameters, weights, FLOPs, bytes, and latency of dense against pruned."""
+"""Time a dense model against its pruned version."""
 
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pruning.costs import ModelShape, cost
 from pruning.errors import Canceled
-from pruning.layers import layers, prunable_linears
-from pruning.report import Latency, Size
+from pruning.report import Latency
 from pruning.spec import ShouldStop
 
 _WARM_UPS = 3
 _TICK_MS = 1e-3
 _FIRST_WORD = 5
 """Token ids below are special in every supported vocabulary."""
-
-
-def size(model: PreTrainedModel, folder: Path, length: float) -> Size:
-    """Sizes of a model in memory and of its directory; FLOPs of one row of `length` tokens, a mean."""
-    stack = layers(model)
-    head_size = stack[0].head_size
-    shape = ModelShape(len(stack), stack[0].query.in_features, stack[0].heads, head_size, stack[0].neurons)
-    heads = sum(layer.heads for layer in stack)
-    neurons = sum(layer.neurons for layer in stack)
-    return Size(
-        parameters=model.num_parameters(),
-        weights=sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values()),
-        flops=cost(shape, heads, neurons, "flops", length),
-        bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
-    )
 
 
 def latency(
