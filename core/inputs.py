@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -11,23 +12,14 @@ from sqlalchemy.orm import Session
 from core.artifacts.store import Store
 from core.artifacts.tables import Artifact
 from core.assets import repository as assets
+from core.assets.files import FileRecord, HubReference
 from core.assets.names import MODEL_FILES
-from core.assets.repository import FileRecord
 from core.assets.tables import AssetStatus, Dataset, Model
 from core.errors import NotFound
 from core.jobs.leases import Claim
 
 RESULT_MODEL = "model/"
 """Names of the files of a job's model begin with this among its artifacts."""
-
-
-@dataclass(frozen=True)
-class HubReference:
-    """A repository of the hub at one commit."""
-
-    kind: str
-    id: str
-    revision: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def _asset(session: Session, asset: Model | Dataset) -> Input:
     )
     hub = None
     if asset.status == AssetStatus.PENDING:
-        kind = "model" if isinstance(asset, Model) else "dataset"
+        kind: Literal["model", "dataset"] = "model" if isinstance(asset, Model) else "dataset"
         hub = HubReference(kind, str(asset.hub_id), str(asset.hub_revision))
     return Input(asset.id, files, hub)
 

@@ -1,13 +1,13 @@
 """Models and datasets in the database; every function takes the owner, and another's asset is not found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from core.assets.files import FileRecord, HubDatasetInfo, HubModelInfo
 from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
 from core.clock import now
 from core.db.base import Json
@@ -19,16 +19,6 @@ from core.jobs.states import ACTIVE
 from core.jobs.tables import Job
 
 Asset = TypeVar("Asset", Model, Dataset)
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file of an asset: name, size in bytes, hash; of the hub's files also the path in the repository."""
-
-    name: str
-    bytes: int
-    sha256: str | None
-    hub_path: str | None = None
 
 
 def create_model(session: Session, *, owner_id: str, name: str) -> Model:
@@ -57,56 +47,51 @@ def create_dataset(session: Session, *, owner_id: str, name: str) -> Dataset:
     return _added(session, dataset)
 
 
-def create_hub_model(
-    session: Session,
-    *,
-    owner_id: str,
-    hub_id: str,
-    revision: str,
-    config: Json,
-    model_type: str,
-    files: Sequence[FileRecord],
-) -> Model:
-    """A model whose files a worker fetches from the hub; `revision` is the resolved commit."""
+def hub_model(session: Session, owner_id: str, found: HubModelInfo) -> Model:
+    """The owner's model of this commit of the hub, made when it is the first use of it."""
+    same = (Model.hub_id == found.hub_id, Model.hub_revision == found.revision)
+    known = session.scalars(select(Model).where(Model.owner_id == owner_id, *same).limit(1)).one_or_none()
+    if known is not None:
+        return known
     model = Model(
         id=new_id("mdl"),
         owner_id=owner_id,
-        name=hub_id,
+        name=found.hub_id,
         source="hub",
         status=AssetStatus.PENDING,
-        hub_id=hub_id,
-        hub_revision=revision,
-        config=config,
-        model_type=model_type,
-        bytes=sum(file.bytes for file in files),
+        hub_id=found.hub_id,
+        hub_revision=found.revision,
+        config=found.config,
+        model_type=found.model_type,
+        bytes=sum(file.bytes for file in found.files),
         created_at=now(session),
     )
-    return _added(session, model, files)
+    return _added(session, model, found.files)
 
 
-def create_hub_dataset(
-    session: Session,
-    *,
-    owner_id: str,
-    hub_id: str,
-    config: str | None,
-    revision: str,
-    files: Sequence[FileRecord],
-) -> Dataset:
-    """A dataset whose files a worker fetches from the hub; `revision` is the resolved commit."""
+def hub_dataset(session: Session, owner_id: str, found: HubDatasetInfo) -> Dataset:
+    """The owner's dataset of this commit of the hub, made when it is the first use of it."""
+    same = (
+        Dataset.hub_id == found.hub_id,
+        Dataset.hub_revision == found.revision,
+        Dataset.hub_config.is_not_distinct_from(found.config),
+    )
+    known = session.scalars(select(Dataset).where(Dataset.owner_id == owner_id, *same).limit(1)).one_or_none()
+    if known is not None:
+        return known
     dataset = Dataset(
         id=new_id("dst"),
         owner_id=owner_id,
-        name=hub_id,
+        name=found.hub_id,
         source="hub",
         status=AssetStatus.PENDING,
-        hub_id=hub_id,
-        hub_config=config,
-        hub_revision=revision,
-        bytes=sum(file.bytes for file in files),
+        hub_id=found.hub_id,
+        hub_config=found.config,
+        hub_revision=found.revision,
+        bytes=sum(file.bytes for file in found.files),
         created_at=now(session),
     )
-    return _added(session, dataset, files)
+    return _added(session, dataset, found.files)
 
 
 def get(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:

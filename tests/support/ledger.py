@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from core.accounts.repository import create_owner
 from core.assets import repository as assets
-from core.assets.repository import FileRecord
+from core.assets.files import FileRecord
 from core.ids import new_id
 from core.jobs import repository as jobs
 from core.jobs.repository import NewJob
