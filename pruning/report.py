@@ -17,6 +17,7 @@ class Quality(Model):
     primary: str
     before: dict[str, float]
     after: dict[str, float]
+    pruned: dict[str, float] | None = Field(default=None, description="Right after pruning, before recovery.")
     untrained: bool = Field(default=False, description="`before` is of a head that was never trained.")
 
 
@@ -107,15 +108,15 @@ class Report(Model):
     quality: Quality
     before: Size
     after: Size
-    layers: list[LayerKept]
-    latency: list[Latency]
+    layers: tuple[LayerKept, ...]
+    latency: tuple[Latency, ...]
     load_check: LoadCheck
     equality: float | None = Field(
         default=None, description="Largest difference of a logit between the zeroed and the shrunk model."
     )
     stages: dict[str, Stage]
     details: dict[str, Any]
-    warnings: list[Notice]
+    warnings: tuple[Notice, ...]
     seed: int
     device: str
     mean_length: float

@@ -5,7 +5,7 @@ The API summarises a dataset when it is uploaded; the engine reads its examples 
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from pruning.readers import LIMITS, Limits, Row, broken, find_splits, read
 from pruning.spec import Columns, Model
 
 MAX_CLASSES = 1000
+_ROWS_BETWEEN_BEATS = 1000
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
 
 
 class DataSummary(Model):
     """What `summarise` found in a dataset folder.
 
-    `splits` is rows by split, `columns` is value type by column, `sha256` is by file name. `text`, `text_pair`
-    and `label` are column names. `classes` are the class names in order (integers by value, texts by name), or
-    None when the labels are real numbers; `numeric_label` says that every label is a number, so that a
-    regression is possible. `mean_characters` counts both texts of a pair.
+    `splits` is rows by split, `columns` is value type by column, `sha256` is by file name. `text`,
+    `text_pair` and `label` are column names. `classes` are the class names in order (integers by value, texts
+    by name), or None when the labels are real numbers; `numeric_label` says that every label is a number, so
+    that a regression is possible. `mean_characters` counts both texts of a pair.
     """
 
     splits: dict[str, int]
@@ -52,11 +53,18 @@ class Example:
     label: str | float | None
 
 
-def summarise(folder: Path, columns: Columns | None = None, limits: Limits = LIMITS) -> DataSummary:
+def summarise(
+    folder: Path,
+    columns: Columns | None = None,
+    limits: Limits = LIMITS,
+    beat: Callable[[], object] = lambda: None,
+) -> DataSummary:
     """Check every row of a dataset folder and say what it holds; streams, so memory stays bounded.
 
+    `beat` is called now and then and may raise to stop.
+
     Raises InvalidData that names the file and line: a missing column, an empty text, a missing label, labels
-    that mix texts and numbers, a training file with one class only, a class that only the validation file has.
+    that mix texts and numbers, a training file with one class, a class that only the validation file has.
     """
     paths = find_splits(folder)
     names: ColumnNames | None = None
@@ -64,6 +72,8 @@ def summarise(folder: Path, columns: Columns | None = None, limits: Limits = LIM
     for split, path in paths.items():
         scan = scans[split] = _Scan(path)
         for number, row in read(path, limits):
+            if scan.rows % _ROWS_BETWEEN_BEATS == 0:
+                beat()
             names = names or infer_columns(row, columns or Columns())
             scan.add(number, row, names, labelled=split != "test")
         if not scan.rows:

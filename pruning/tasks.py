@@ -1,6 +1,6 @@
 """Sequence classification and regression: encoded rows, metrics, and models with a head for the task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -155,13 +155,21 @@ class Encoded:
 
 
 def encode(
-    examples: Iterable[Example], task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int
+    examples: Iterable[Example],
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    beat: Callable[[], object] = lambda: None,
 ) -> Encoded:
-    """Tokenise examples, cut to `max_length` tokens (the longer text of a pair is cut first)."""
+    """Tokenise examples, cut to `max_length` tokens (the longer text of a pair is cut first).
+
+    `beat` is called between chunks of rows and may raise to stop.
+    """
     examples = list(examples)
     tokens: list[NDArray[np.int32]] = []
     segments: list[NDArray[np.int8]] = []
     for start in range(0, len(examples), _CHUNK):
+        beat()
         chunk = examples[start : start + _CHUNK]
         pairs = None if chunk[0].text_pair is None else [example.text_pair for example in chunk]
         rows = tokenizer([example.text for example in chunk], pairs, truncation=True, max_length=max_length)
@@ -227,6 +235,8 @@ def load_model(model_dir: Path, task: Task, *, seed: int = 0) -> PreTrainedModel
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InvalidModel(f"The model cannot be loaded: {error}", param="/model") from error
     _check_loaded(model, info, task)
+    for name in ("auto_map", "layer_sizes"):  # of an earlier export; what is loaded here is the padded model
+        vars(model.config).pop(name, None)
     return model
 
 

@@ -1,0 +1,103 @@
+"""`prune`: the whole job, from a request to a measured model on disk. The one entry point of the library."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from pruning.deliver import Results, deliver, export_model, measure_latency
+from pruning.errors import OutOfMemory
+from pruning.job import Job, deterministic, json_of, open_job, quiet
+from pruning.progress import Progress
+from pruning.report import Report
+from pruning.spec import Event, Events, PruneSpec, ShouldStop
+from pruning.stages import (
+    check_shrunk,
+    final_model,
+    finetune,
+    judge,
+    prune_model,
+    recover,
+    zeroed_dir,
+)
+
+
+def prune(
+    spec: PruneSpec,
+    model_dir: Path,
+    dataset_dir: Path,
+    out_dir: Path,
+    events: Events = lambda event: None,
+    should_stop: ShouldStop = lambda: None,
+) -> Report:
+    """Prune the model in `model_dir` as `spec` says and write the result to `out_dir`.
+
+    `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors` and
+    `README.md`; `out_dir/work` keeps what is needed to go on. Called again with the same arguments it skips
+    what is finished, resumes training from its last checkpoint, and gives the same bytes.
+
+    `events` hears progress at least every two seconds; `should_stop` is asked after every batch. Raises the
+    errors of `pruning.errors`, among them Canceled, and OutOfMemory when the device has too little memory.
+    """
+    progress = Progress(events, should_stop)
+    with _memory_errors(), quiet():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with progress.step("load", "loading"):
+            job = open_job(spec, model_dir, dataset_dir, out_dir, progress)
+        for notice in job.plan.warnings:
+            events(Event("warning", json_of(notice)))
+        with deterministic(job.spec.seed, job.device):
+            report = _prune(job) if job.spec.target_ratio else _tune(job)
+    return report
+
+
+def _tune(job: Job) -> Report:
+    """Dense fine-tuning only."""
+    job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6})
+    before = judge(job, "before", lambda: job.load(job.model_dir))
+    dense_dir = finetune(job)
+    after = judge(job, "after", lambda: job.load(dense_dir))
+    exported = export_model(job, dense_dir, None)
+    return deliver(job, None, Results(before=before, after=after, exported=exported))
+
+
+def _prune(job: Job) -> Report:
+    """Fine-tune when planned, prune, shrink, recover when planned, export, measure."""
+    job.progress.lay_out(_shares(job))
+    dense_dir = finetune(job)
+    before = judge(job, "before", lambda: job.load(dense_dir))
+    outcome = prune_model(job, dense_dir)
+    after = pruned = judge(job, "pruned", lambda: job.load(zeroed_dir(job)))
+    equality = check_shrunk(job, outcome)
+    if job.spec.recover is not False:
+        recover(job, dense_dir, outcome)
+        after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
+    exported = export_model(job, dense_dir, outcome)
+    latency = measure_latency(job, dense_dir, outcome)
+    results = Results(before, after, exported, pruned, equality, latency)
+    return deliver(job, outcome, results)
+
+
+def _shares(job: Job) -> dict[str, float]:
+    """How long each step is against the others; a guess, so that progress moves evenly."""
+    shares = {"finetune": 40, "before": 3, "prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
+    skipped = {"finetune"} if job.spec.finetune is False else set()
+    if job.spec.recover is False:
+        skipped |= {"recover", "after"}
+    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency else 0}
+    return {name: share for name, share in shares.items() if name not in skipped}
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn every way of running out of memory into OutOfMemory."""
+    remedy = "Lower batch_size or max_length, or use a machine with more memory."
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory("The device ran out of memory.", remedy=remedy) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory("The machine ran out of memory.", remedy=remedy) from error
