@@ -40,7 +40,7 @@ class HubModelInfo:
 
 @dataclass(frozen=True)
 class HubDatasetInfo:
-    """A dataset of the hub: the resolved commit, the configuration if it has several, and one file per split."""
+    """A dataset of the hub: the resolved commit, the configuration if it has any, one file per split."""
 
     hub_id: str
     config: str | None

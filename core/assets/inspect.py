@@ -14,7 +14,7 @@ from pruning.errors import InvalidModel
 from pruning.families import family_of
 
 CONFIG_BYTES = 2**20
-VOCABULARY_BYTES = 32 * 2**20
+VOCABULARY_BYTES = 16 * 2**20
 INDEX = "model.safetensors.index.json"
 SMALL = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", INDEX)
 LARGE = ("tokenizer.json", "vocab.json", "added_tokens.json")
@@ -33,15 +33,17 @@ class ModelInfo:
 
 
 def model_complete(files: Mapping[str, Path]) -> ModelInfo:
-    """Check the files of a model by their names; raises InvalidModel that names the file and the remedy.
+    """Check the files of a model by their names; raises InvalidModel with the file and the remedy.
 
     Every JSON file is read within limits, none may ask for code, and every weight file's header must be exact.
     """
     check_file_names(files)
     objects = {name: read_object(files[name], max_bytes=CONFIG_BYTES) for name in SMALL if name in files}
-    objects |= {name: read_object(files[name], max_bytes=VOCABULARY_BYTES) for name in LARGE if name in files}
     for name, content in objects.items():
         _refuse_code(name, content)
+    for name in LARGE:
+        if name in files:
+            read_object(files[name], max_bytes=VOCABULARY_BYTES)
     config = objects["config.json"]
     model_type = check_config(config)
     weights = {name: read_header(path) for name, path in files.items() if WEIGHTS.fullmatch(name)}
@@ -52,7 +54,7 @@ def model_complete(files: Mapping[str, Path]) -> ModelInfo:
 
 
 def check_config(config: Json) -> str:
-    """The family of a config.json, if we know it; raises InvalidModel for code, or an unknown family or architecture."""
+    """The family of a config.json; raises InvalidModel for code, or an unknown family or architecture."""
     _refuse_code("config.json", config)
     family = family_of(config)
     ModelShape.from_config(config)
@@ -65,13 +67,13 @@ def check_config(config: Json) -> str:
         raise InvalidModel(
             f"The architecture {architectures!r:.100} in config.json is not one of {config['model_type']}.",
             param="/files/config.json",
-            remedy=f"Send a model that transformers saved, such as {prefix}Model or {prefix}ForSequenceClassification.",
+            remedy=f"Send one that transformers saved, such as {prefix}Model or {prefix}ForSequenceClassification.",
         )
     return str(config["model_type"])
 
 
 def check_file_names(names: Mapping[str, object]) -> None:
-    """Raise InvalidModel unless these are the files of a whole model: config, weights with every part, tokenizer."""
+    """Raise InvalidModel unless these are a whole model: config, weights with every part, tokenizer."""
     if "config.json" not in names:
         raise InvalidModel("The model has no config.json.", param="/files", remedy="Add it.")
     if not any(needed <= names.keys() for needed in TOKENIZERS):

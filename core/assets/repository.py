@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from core.assets.files import FileRecord, HubDatasetInfo, HubModelInfo
@@ -12,7 +12,6 @@ from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
 from core.clock import now
 from core.db.base import Json
 from core.db.pages import Page, paginate
-from core.db.writes import rows_changed
 from core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from core.ids import new_id
 from core.jobs.states import ACTIVE
@@ -176,34 +175,6 @@ def complete_dataset(
     _require_unchanged(session, dataset, files)
     dataset.status, dataset.summary, dataset.digest = AssetStatus.READY, summary, digest
     return dataset
-
-
-def mark_fetched(
-    session: Session,
-    asset_id: str,
-    *,
-    files: Sequence[FileRecord],
-    digest: str,
-    parameters: int | None = None,
-    summary: Json | None = None,
-) -> None:
-    """Say that the files of a `pending` asset are in the store; a second time changes nothing."""
-    kind: type[Model] | type[Dataset] = Model if asset_id.startswith("mdl_") else Dataset
-    found: dict[str, object] = {"parameters": parameters} if kind is Model else {"summary": summary}
-    ready = {
-        "status": AssetStatus.READY,
-        "digest": digest,
-        "bytes": sum(file.bytes for file in files),
-        **found,
-    }
-    waiting = update(kind).where(kind.id == asset_id, kind.status == AssetStatus.PENDING)
-    if rows_changed(session, waiting.values(**ready)) == 1:
-        for file in files:
-            session.execute(
-                update(AssetFile)
-                .where(AssetFile.asset_id == asset_id, AssetFile.name == file.name)
-                .values(bytes=file.bytes, sha256=file.sha256)
-            )
 
 
 def delete(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> None:

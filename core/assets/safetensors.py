@@ -1,7 +1,7 @@
 """Checking a safetensors file by its header alone; the tensors are never read.
 
-The format: 8 bytes, little endian, the length of a JSON header; the header, which gives for each tensor its dtype,
-shape and begin and end in the rest of the file; the rest, which the tensors fill without gap or overlap.
+The format: 8 bytes, little endian, the length of a JSON header; the header, which gives for each tensor its
+dtype, shape, and begin and end in the rest of the file; the rest, which they fill without gap or overlap.
 """
 
 import math
@@ -38,7 +38,7 @@ class Tensor:
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; raises InvalidModel for anything that is not exactly a safetensors file."""
+    """The tensors of a file by name; raises InvalidModel for anything but an exact safetensors file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
