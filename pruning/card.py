@@ -117,10 +117,10 @@ def _loading(report: Report) -> str:
     if "remote_code" not in parameters:
         return f"{code}\n\n{checked}"
     both = (
-        f"This gives the pruned model's answers with {parameters['plain']:,} parameters: layers are padded with "
-        "zeros to one size. Add `trust_remote_code=True` for its full speed with "
-        f"{parameters['remote_code']:,} parameters: then `modeling_pruned.py`, which lies beside the weights, "
-        "cuts the zeros off after loading."
+        f"This gives the pruned model's answers with {parameters['plain']:,} parameters: layers are padded "
+        "with zeros to one size. Add `trust_remote_code=True` for its full speed with "
+        f"{parameters['remote_code']:,} parameters: then `modeling_pruned.py`, which lies beside the "
+        "weights, cuts the zeros off after loading."
     )
     return f"{code}\n\n{both}\n\n{checked}"
 
