@@ -1,0 +1,74 @@
+"""The application: `create_app(settings)`, or `uvicorn --factory app.main:app_from_env`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app import errors
+from app.artifacts import routes as artifacts
+from app.datasets import routes as datasets
+from app.health import routes as health
+from app.http.body_limit import BodyLimit
+from app.http.envelope import Envelope
+from app.jobs import event_routes as events
+from app.jobs import routes as jobs
+from app.methods import routes as methods
+from app.models import routes as models
+from app.openapi import describe
+from app.services import Services
+from core.reconciler import Reconciler
+from core.settings import Settings, settings_from_env
+
+_DESCRIPTION = """\
+Makes transformer models smaller and faster. Upload a model and labelled text, or name them on the hub; ask
+for a ratio, follow the job, and download a model that is measured and that loads.
+
+Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
+Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
+"""
+_ROOMS = (health, methods, models, datasets, jobs, events, artifacts)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service; its threads start and stop with the application's lifespan."""
+    settings = settings or settings_from_env()
+    services = Services.from_settings(settings)
+    app = FastAPI(
+        title="Prunery",
+        version=version("prunery"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.state.services = services
+    for room in _ROOMS:
+        app.include_router(room.router)
+    errors.install(app)
+    describe(app)
+    app.add_middleware(BodyLimit, maximum=settings.max_body_bytes)
+    app.add_middleware(Envelope)
+    return app
+
+
+def app_from_env() -> FastAPI:
+    """The service as the environment's `PRUNERY_...` variables describe it."""
+    return create_app(settings_from_env())
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
+    services.doorbell.start()
+    reconciler.start()
+    try:
+        yield
+    finally:
+        await services.feed.close()
+        reconciler.stop()
+        services.doorbell.stop()
+        services.database.dispose()

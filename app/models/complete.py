@@ -1,0 +1,32 @@
+"""Closing the upload of a model: its files are inspected, never run or loaded."""
+
+from app.models.schemas import ModelView
+from app.scratch import laid_out
+from app.services import Services
+from app.uploads import open_upload
+from core.assets import repository
+from core.assets.files import digest
+from core.assets.inspect import model_complete
+from core.assets.tables import Model
+
+
+def complete(services: Services, owner_id: str, model_id: str) -> ModelView:
+    """Check the files and close the upload.
+
+    Raises NotFound, Conflict `already_complete` or `changed`, and InvalidModel that names file and remedy.
+    """
+    files = open_upload(services, Model, owner_id, model_id)
+    with laid_out(services, files) as folder:
+        info = model_complete({file.name: folder / file.name for file in files})
+    with services.database.write() as session:
+        model = repository.complete_model(
+            session,
+            owner_id,
+            model_id,
+            files=files,
+            config=info.config,
+            model_type=info.model_type,
+            parameters=info.parameters,
+            digest=digest(files),
+        )
+        return ModelView.of(model, repository.files_of(session, model))

@@ -1,0 +1,51 @@
+"""What the routes work with: made once per application, started and stopped with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from app.doorbell import Doorbell
+from app.jobs.feed import Feed
+from core.artifacts.local import LocalStore
+from core.artifacts.store import Store
+from core.assets.hub import HubClient
+from core.db import Database
+from core.jobs.heads import Head, heads
+from core.settings import Settings
+
+CONCURRENT_UPLOADS = 16
+
+
+@dataclass(frozen=True)
+class Services:
+    """The settings and everything made from them. `hub` is None where the hub is switched off."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    hub: HubClient | None
+    doorbell: Doorbell
+    feed: Feed
+    upload_threads: anyio.CapacityLimiter
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Services":
+        """Make the services; opens no connection and starts no thread."""
+        database = Database(settings.database_url)
+        return cls(
+            settings=settings,
+            database=database,
+            store=LocalStore(settings.store_dir),
+            hub=HubClient.from_settings(settings),
+            doorbell=Doorbell(settings),
+            feed=Feed(partial(_read_heads, database)),
+            # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
+            upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
+        )
+
+
+def _read_heads(database: Database, job_ids: Sequence[str]) -> dict[str, Head]:
+    with database.read() as session:
+        return heads(session, job_ids)
