@@ -3,8 +3,7 @@
 import sys
 
 from worker.__main__ import main
-
-from worker.stage import die_with_parent
+from worker.tether import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))

@@ -10,11 +10,17 @@ from core.settings import Settings
 def make_celery(settings: Settings) -> Celery:
     """The Celery application of a worker; connects to nothing yet."""
     celery = Celery("prunery", broker=settings.broker_url, set_as_current=False)
-    on_redis = settings.broker_url.startswith(("redis:", "rediss:", "unix:"))
+    name = settings.worker_queue
+    on_files = settings.broker_url.startswith("filesystem:")
+    options = broker_options(settings)
+    if on_files:
+        options["polling_interval"] = (
+            0.2  # seconds between looks into the folder; kombu's second delays ring and exit
+        )
     celery.conf.update(
         # What is consumed
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (settings.worker_queue,)],
-        task_default_queue=settings.worker_queue,  # nothing is ever sent to Celery's own default, "celery"
+        task_queues=[Queue(name, Exchange(name), routing_key=name)],
+        task_default_queue=name,  # nothing is ever sent to Celery's own default, "celery"
         task_create_missing_queues=False,  # a misspelled queue is an error, not a queue that nobody reads
         accept_content=["json"],  # nothing in a message is executed: no pickle
         task_serializer="json",
@@ -23,8 +29,8 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,  # the row is the result; there is no result backend
         task_store_errors_even_if_ignored=False,
         worker_prefetch_multiplier=1,  # a worker takes no more rings than it has slots ...
-        worker_disable_prefetch=on_redis,  # ... and none while they are taken, where the transport can do that
-        worker_enable_remote_control=on_redis,  # `celery inspect ping`; the file system transport would pile up files
+        worker_disable_prefetch=not on_files,  # ... and none while they are taken, where the transport can do that
+        worker_enable_remote_control=not on_files,  # `celery inspect ping`; the file system transport would pile up files
         # The process
         worker_pool="threads",  # solo answers no ping while it works, prefork forbids child processes of its own
         worker_concurrency=settings.worker_slots,
@@ -34,7 +40,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a lost broker is no reason to stop a job
         worker_detect_quorum_queues=False,  # a RabbitMQ matter
         # The broker
-        broker_transport_options=broker_options(settings),
+        broker_transport_options=options,
         broker_connection_timeout=2.0,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,  # a worker starts without its broker: it looks for jobs by itself

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-_UNFINISHED = (".tmp", ".partial")
+_UNFINISHED = (".draft", ".tmp")
 """Endings of files that were still being written when their attempt died."""
 
 

@@ -25,7 +25,7 @@ class ChildProcess:
     """
 
     def __init__(self, module: str, *, environment: Mapping[str, str], folder: Path) -> None:
-        command = [sys.executable, "-P", "-m", module, str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "worker.tether", str(os.getpid()), module]
         self._process = subprocess.Popen(  # noqa: S603 - a fixed interpreter and a module named by our own code
             command,
             stdin=subprocess.PIPE,

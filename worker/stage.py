@@ -1,10 +1,9 @@
 """The inside of a child process: confine itself, read one order, do one stage of a job, report how it ended.
 
-Run as `python -m MODULE PARENT_PID` by `worker.process.ChildProcess`. A module that is a stage ends with
+Run by `worker.process.ChildProcess` through `worker.tether`. A module that is a stage ends with
 `sys.exit(run_stage(its_function))`.
 """
 
-import ctypes
 import logging
 import math
 import os
@@ -24,12 +23,9 @@ from worker.failures import classify
 Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
 """What a stage module offers: (parameters, events, should_stop) -> a JSON result."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 def run_stage(stage: Stage) -> int:
     """Run one stage to its end and return the exit code (0: done, stopped or failed in a way that was reported)."""
-    die_with_parent(int(sys.argv[1]))
     upward = _take_stdout()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # Not sys.stdin: the interpreter waits for its lock on the way out, and a thread sits in a read of it.
@@ -45,18 +41,6 @@ def run_stage(stage: Stage) -> int:
     outcome = _work(stage, order, report.event, downward.should_stop)
     report.send(outcome_message(outcome))
     return 0
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent thread ends, and leave if that has happened already.
-
-    The parent is compared with the process that spawned us, not with pid 1: under a sub-reaper or inside a
-    container the orphan's new parent is somebody else.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.killpg(0, signal.SIGKILL)
 
 
 def _work(stage: Stage, order: Order, events: Events, should_stop: ShouldStop) -> Outcome:

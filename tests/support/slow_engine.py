@@ -1,6 +1,6 @@
 """A stage that stands in for the engine: it works in short steps, keeps a checkpoint, and misbehaves when asked to.
 
-Every step is a line of the file `trace`, so a test can count what was done twice. What it leaves in `out/model` depends
+Every step that is begun is a line of the file `trace`, so a test can count what was done twice. What it leaves in `out/model` depends
 on the spec alone.
 """
 
@@ -30,11 +30,11 @@ def slow_stage(parameters: Mapping[str, Any], events: Events, should_stop: Shoul
     steps, checkpoint = settings["steps"], out / "work" / "checkpoint.json"
     done = json.loads(checkpoint.read_text())["done"] if checkpoint.exists() else 0
     for step in range(done, steps):
+        trace(settings, parameters, step)
         time.sleep(settings["step_seconds"])
         reason = should_stop() if settings.get("mode") != "deaf" else None
         if reason == "cancel":
             raise Canceled("asked to stop")
-        trace(settings, parameters, step)
         write_atomically(checkpoint, json.dumps({"done": step + 1}))
         if settings.get("mode") != "silent":
             events(
@@ -70,6 +70,8 @@ def misbehave(mode: str, out: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if mode == "hungry":
+        bytearray(2**30)
     if mode == "exit":
         sys.stderr.write("last words\n")
         os._exit(7)

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from core.artifacts.local import LocalStore
 from core.assets import repository as assets
-from core.assets.repository import FileRecord
+from core.assets.files import FileRecord
 from core.db import Database
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job, JobEvent
 from core.settings import Settings
-from sqlalchemy import select
 from tests.support.ledger import make_job, make_owner
 from tests.support.slow_engine import expected_weights
 
@@ -49,8 +50,17 @@ class Workplace:
     def submit(self, name: str = "one", *, steps: int = 3, step_seconds: float = 0.05, **options: Any) -> str:
         """Queue a job for the slow engine; returns its id. `job` holds fields of the row."""
         fields = options.pop("job", {})
-        engine = {"name": name, "steps": steps, "step_seconds": step_seconds, "trace": str(self.trace)} | options
-        fields = {"spec": {"settings": engine}, "model_id": self.model_id, "dataset_id": self.dataset_id} | fields
+        engine = {
+            "name": name,
+            "steps": steps,
+            "step_seconds": step_seconds,
+            "trace": str(self.trace),
+        } | options
+        fields = {
+            "spec": {"settings": engine},
+            "model_id": self.model_id,
+            "dataset_id": self.dataset_id,
+        } | fields
         with self.database.write() as session:
             return make_job(session, self.owner_id, **fields).id
 
@@ -87,7 +97,9 @@ class Workplace:
     def wait(self, job_id: str, *statuses: Status, seconds: float = 30) -> Job:
         """The job once it is in one of `statuses` (any terminal one by default)."""
         wanted = statuses or tuple(TERMINAL)
-        until(lambda: self.job(job_id).status in wanted, seconds, lambda: f"{job_id} {self.job(job_id).status}")
+        until(
+            lambda: self.job(job_id).status in wanted, seconds, lambda: f"{job_id} {self.job(job_id).status}"
+        )
         return self.job(job_id)
 
     def wait_for_step(self, name: str, step: int = 0, seconds: float = 30) -> None:

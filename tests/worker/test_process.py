@@ -1,5 +1,6 @@
 """A child process: what it says, how it ends, and that nothing of it survives."""
 
+import json
 import os
 import signal
 import subprocess
@@ -110,7 +111,10 @@ def test_a_polite_child_stops_and_only_a_preempted_one_keeps_its_step(tmp_path: 
     child.send(stop_message("cancel" if reason == "cancel" else "preempt"))
     assert read_outcome(listen(child)[-1]) == Outcome("stopped")
     assert child.close() == 0
-    assert (tmp_path / "out/work/checkpoint.json").exists()
+    begun = len((tmp_path / "trace").read_text().splitlines())
+    checkpoint = tmp_path / "out/work/checkpoint.json"
+    kept = json.loads(checkpoint.read_text())["done"] if checkpoint.exists() else 0
+    assert kept == (begun if reason == "preempt" else begun - 1)
 
 
 def test_kill_reaches_what_the_child_started(tmp_path: Path) -> None:
@@ -121,9 +125,10 @@ def test_kill_reaches_what_the_child_started(tmp_path: Path) -> None:
 
 
 def test_the_memory_limit_is_the_childs_own(tmp_path: Path) -> None:
-    child = spawn(tmp_path, memory_bytes=1, steps=1)
-    messages = listen(child)
-    assert child.close() != 0 or read_outcome(messages[-1]).status == "failed"
+    child = spawn(tmp_path, memory_bytes=2**29, mode="hungry")
+    outcome = read_outcome(listen(child)[-1])
+    child.close()
+    assert (outcome.code, outcome.error_class) == ("out_of_memory", "capacity")
 
 
 def test_the_environment_holds_no_secret_and_no_network(

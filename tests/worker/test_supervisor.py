@@ -1,0 +1,331 @@
+"""From claim to settlement, with the slow engine in real child processes and a real database."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import update
+
+from core.artifacts.repository import list_artifacts
+from core.artifacts.store import Stored
+from core.errors import StorageFull
+from core.jobs import repository
+from core.jobs.states import Status
+from core.jobs.tables import Job
+from tests.support.workers import Workplace, until
+from worker.supervisor import Supervisor
+
+MakeSupervisor = Callable[..., Supervisor]
+
+
+def never() -> bool:
+    return False
+
+
+@contextmanager
+def working(supervisor: Supervisor, preempted: Callable[[], bool] = never):
+    """Let the supervisor work on one job in a thread; waits for its end."""
+    thread = threading.Thread(target=supervisor.work, args=(preempted,))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {
+        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    }
+
+
+def test_nothing_to_claim(make_supervisor: MakeSupervisor) -> None:
+    assert make_supervisor().work(never) is False
+
+
+def test_a_job_succeeds_with_its_events_and_artifacts(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=3)
+    assert make_supervisor().work(never) is True
+    job = place.job(job_id)
+    assert (job.status, job.phase, job.progress, job.attempt) == (Status.SUCCEEDED, "pruning", 1.0, 1)
+    assert job.report is not None
+    assert job.report["kind"] == "shrunk"
+    assert job.metrics == {"loss": pytest.approx(1 / 3)}
+    assert place.statuses(job_id) == ["queued", "running", "succeeded"]
+    assert [data["step"] for data in place.events(job_id, "metric")] == [0, 1, 2]
+    with place.database.read() as session:
+        artifacts = list_artifacts(session, job)
+    assert [artifact.name for artifact in artifacts] == ["model/weights.bin", "report.json"]
+    assert [artifact.media_type for artifact in artifacts] == ["application/octet-stream", "application/json"]
+    with place.store.open(artifacts[0].sha256) as file:
+        assert file.read() == place.weights("one", 3)
+    assert not (place.settings.work_dir / "jobs" / job_id).exists()
+
+
+def test_the_child_gets_its_inputs(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit("one", steps=1000)
+    with working(make_supervisor()):
+        place.wait_for_step("one")
+        inputs = place.settings.work_dir / "jobs" / job_id / "attempts/1/inputs"
+        assert (inputs / "model/config.json").read_text() == "{}"
+        assert (inputs / "dataset/train.jsonl").read_text() == "{}\n"
+        cancel(place, job_id)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (
+            "user_error",
+            {
+                "code": "invalid_data",
+                "class": "user",
+                "message": "no label column Add one.",
+                "param": "/dataset",
+            },
+        ),
+        (
+            "bug",
+            {
+                "code": "internal_error",
+                "class": "bug",
+                "message": "Unexpected RuntimeError: something nobody thought of",
+                "param": "",
+            },
+        ),
+        (
+            "exit",
+            {
+                "code": "crashed",
+                "class": "bug",
+                "message": "The job's process ended unexpectedly by exit code 7.",
+                "param": "",
+            },
+        ),
+        (
+            "crash",
+            {
+                "code": "crashed",
+                "class": "bug",
+                "message": "The job's process ended unexpectedly by signal SIGSEGV.",
+                "param": "",
+            },
+        ),
+    ],
+)
+def test_what_no_retry_can_help_fails_at_once(
+    place: Workplace, make_supervisor: MakeSupervisor, mode: str, expected: dict[str, str]
+) -> None:
+    job_id = place.submit(mode=mode)
+    assert make_supervisor().work(never)
+    job = place.job(job_id)
+    assert (job.status, job.error, job.attempt) == (Status.FAILED, expected, 1)
+    assert not (place.settings.work_dir / "jobs" / job_id).exists()
+
+
+def test_garbage_on_the_pipe_is_a_bug(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit(mode="garbage")
+    assert make_supervisor().work(never)
+    error = place.job(job_id).error
+    assert error is not None
+    assert (error["code"], error["class"]) == ("internal_error", "bug")
+
+
+@pytest.mark.parametrize("mode", ["out_of_memory", "killed"])
+def test_too_little_memory_is_tried_once_more(
+    place: Workplace, make_supervisor: MakeSupervisor, mode: str
+) -> None:
+    job_id = place.submit(mode=mode)
+    supervisor = make_supervisor()
+    assert supervisor.work(never)
+    assert place.job(job_id).status == Status.QUEUED
+    assert supervisor.work(never)
+    job = place.job(job_id)
+    assert job.error is not None
+    assert (job.status, job.attempt, job.error["code"]) == (Status.FAILED, 2, "out_of_memory")
+
+
+def test_canceling_a_polite_child_takes_seconds_at_most(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=1000)
+    with working(make_supervisor()):
+        place.wait_for_step("one")
+        asked = time.monotonic()
+        cancel(place, job_id)
+        place.wait(job_id, Status.CANCELED)
+        assert time.monotonic() - asked < 5
+    assert place.statuses(job_id) == ["queued", "running", "canceling", "canceled"]
+    assert not alive(place.child_pids("one"))
+    assert not (place.settings.work_dir / "jobs" / job_id).exists()
+
+
+def test_a_stubborn_child_is_killed_after_the_grace(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=1000, mode="deaf")
+    with working(make_supervisor()):
+        place.wait_for_step("one")
+        asked = time.monotonic()
+        cancel(place, job_id)
+        place.wait(job_id, Status.CANCELED)
+        waited = time.monotonic() - asked
+    assert place.settings.cancel_grace_seconds <= waited < place.settings.cancel_grace_seconds + 4
+    assert not alive(place.child_pids("one"))
+
+
+def test_a_silent_child_is_canceled_too(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    """No news, so no write is due before the heartbeat; the look in between sees the cancel."""
+    job_id = place.submit(mode="hang")
+    with working(make_supervisor(lease_seconds=300.0, heartbeat_seconds=60.0)):
+        place.wait(job_id, Status.RUNNING)
+        asked = time.monotonic()
+        cancel(place, job_id)
+        place.wait(job_id, Status.CANCELED)
+        assert time.monotonic() - asked < 7
+
+
+def test_the_run_timeout_ends_the_job(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit("one", steps=1000, job={"run_timeout_seconds": 1.0})
+    assert make_supervisor().work(never)
+    job = place.job(job_id)
+    assert job.error is not None
+    assert (job.status, job.error["code"], job.error["param"]) == (Status.FAILED, "run_timeout", "/timeout_s")
+    assert not alive(place.child_pids("one"))
+
+
+def test_a_stalled_child_is_tried_again_until_the_failures_are_used_up(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit(mode="hang")
+    supervisor = make_supervisor(stall_timeout_seconds=0.5, max_failures=2, retry_backoff_seconds=0.0)
+    assert supervisor.work(never)
+    assert place.job(job_id).status == Status.QUEUED
+    assert supervisor.work(never)
+    job = place.job(job_id)
+    assert job.error is not None
+    assert (job.status, job.error["code"], job.failures) == (Status.FAILED, "stalled", 2)
+    assert [data["code"] for data in place.events(job_id, "attempt_lost")] == ["stalled", "stalled"]
+
+
+def test_preemption_keeps_every_step(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit("one", steps=30)
+    leaving = threading.Event()
+    with working(make_supervisor(), leaving.is_set):
+        place.wait_for_step("one", 3)
+        leaving.set()
+        place.wait(job_id, Status.QUEUED)
+    assert place.job(job_id).failures == 0
+    assert make_supervisor("worker-2").work(never)
+    job = place.job(job_id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
+    assert place.steps("one") == list(range(30))
+
+
+def test_a_lost_lease_kills_the_child_and_discards_its_work(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    """Somebody else has the job: this attempt must end, and must not touch the row."""
+    job_id = place.submit("one", steps=1000)
+    with working(make_supervisor()):
+        place.wait_for_step("one")
+        with place.database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(attempt=2, worker_id="other"))
+    assert not alive(place.child_pids("one"))
+    job = place.job(job_id)
+    assert (job.status, job.attempt, job.worker_id) == (Status.RUNNING, 2, "other")
+    assert (place.settings.work_dir / "jobs" / job_id / "attempts/1/out/work/checkpoint.json").exists()
+
+
+def test_a_finish_without_the_lease_publishes_nothing(
+    place: Workplace, make_supervisor: MakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is taken away in the last moment: between the end of the child and the commit."""
+    put_file = place.store.put_file
+
+    def lose_the_lease(path: Path) -> Stored:
+        with place.database.write() as session:
+            session.execute(update(Job).values(attempt=2, worker_id="other"))
+        return put_file(path)
+
+    monkeypatch.setattr(place.store, "put_file", lose_the_lease)
+    job_id = place.submit("one", steps=1)
+    assert make_supervisor(lease_seconds=300.0, heartbeat_seconds=60.0).work(never)
+    job = place.job(job_id)
+    assert (job.status, job.worker_id) == (Status.RUNNING, "other")
+    with place.database.read() as session:
+        assert list_artifacts(session, job) == []
+
+
+def test_only_whole_checkpoints_of_the_newest_attempt_are_taken_over(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=6)
+    attempts = place.settings.work_dir / "jobs" / job_id / "attempts"
+    for number, done in ((1, 2), (2, 4)):
+        work = attempts / str(number) / "out/work"
+        work.mkdir(parents=True)
+        (work / "checkpoint.json").write_text(json.dumps({"done": done}))
+        (work / "checkpoint.tmp").write_text("half")
+    (attempts / "3/out/work").mkdir(parents=True)  # died before its first checkpoint
+    with place.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(attempt=3))
+    assert make_supervisor().work(never)
+    assert place.job(job_id).status == Status.SUCCEEDED
+    assert place.steps("one") == [4, 5]
+
+
+def test_a_full_store_is_tried_again_and_leaves_nothing_half_published(
+    place: Workplace, make_supervisor: MakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [True]
+    put_file = place.store.put_file
+
+    def put_when_there_is_room(path: Path) -> Stored:
+        if full[0]:
+            raise StorageFull("The disk has no room for this file.")
+        return put_file(path)
+
+    monkeypatch.setattr(place.store, "put_file", put_when_there_is_room)
+    job_id = place.submit("one", steps=4)
+    supervisor = make_supervisor(retry_backoff_seconds=0.0)
+    assert supervisor.work(never)
+    job = place.job(job_id)
+    assert (job.status, job.failures) == (Status.QUEUED, 1)
+    with place.database.read() as session:
+        assert list_artifacts(session, job) == []
+    full[0] = False
+    assert supervisor.work(never)
+    assert place.job(job_id).status == Status.SUCCEEDED
+    assert place.steps("one") == [0, 1, 2, 3]  # the second attempt had only to publish
+
+
+def test_a_missing_input_names_itself(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit("one")
+    for sha256 in list(place.store.objects()):
+        place.store.delete(sha256)
+    assert make_supervisor().work(never)
+    error = place.job(job_id).error
+    assert error is not None
+    assert error["code"] == "not_found"
+
+
+def cancel(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        repository.cancel(session, place.owner_id, job_id)
+
+
+def test_canceling_a_queued_job_needs_no_worker(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    job_id = place.submit("one")
+    cancel(place, job_id)
+    assert place.job(job_id).status == Status.CANCELED
+    assert make_supervisor().work(never) is False
+    until(lambda: place.statuses(job_id) == ["queued", "canceled"], 1, lambda: "the event")
