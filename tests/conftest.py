@@ -1,3 +1,3 @@
 """Fixtures that every room may use."""
 
-pytest_plugins = ["tests.support.database", "tests.support.redis"]
+pytest_plugins = ["tests.support.database", "tests.support.redis", "tests.support.hub_server"]

@@ -1,4 +1,4 @@
-"""Bringing a `pending` asset from the hub into the store: fetched and inspected in one process, kept by another.
+"""Bringing a `pending` asset from the hub into the store: one process fetches it, another keeps it.
 
 The process that talks to the hub has the network but neither database nor store; what it says is JSON.
 """
@@ -45,7 +45,7 @@ def fetch(
 
 
 def keep(database: Database, store: Store, asset_id: str, folder: Path, fetched: Json) -> None:
-    """Put fetched files into the store and call the asset ready; if another worker did so before, nothing changes.
+    """Put fetched files into the store and call the asset ready, unless another worker has done so.
 
     Raises StorageFull.
     """

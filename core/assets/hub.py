@@ -1,12 +1,13 @@
-"""Models and datasets of the hub: what a reference stands for, and fetching its files. Nothing it says is trusted."""
+"""Models and datasets of the hub: what a reference stands for, and its files. Nothing it says is trusted."""
 
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
+from core.artifacts.local import full_disk_reported
 from core.assets.files import FileRecord, HubDatasetInfo, HubModelInfo, HubReference
 from core.assets.hubfiles import dataset_files, model_files
 from core.assets.inspect import CONFIG_BYTES, check_config
@@ -81,13 +82,13 @@ class HubClient:
     ) -> tuple[FileRecord, ...]:
         """Download the listed files into `folder`, by their server-made names, and say what they are.
 
-        Raises HubUnavailable, also when a file's size or stated hash is not as listed, NotFound or StorageFull.
+        Raises NotFound, StorageFull, or HubUnavailable, also when a file is not what the hub listed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         fetched = []
         for file in files:
             target = folder / file.name
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+            with full_disk_reported(), tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
                 self._download(reference, file, Path(scratch)).replace(target)
             fetched.append(_checked(file, target))
         return tuple(fetched)
@@ -149,6 +150,8 @@ def _translated(kind: Kind, hub_id: str) -> Iterator[None]:
     """Say in our words what the hub's client raises."""
     from huggingface_hub import errors
 
+    # The base of the hub's errors is that of its HTTP client, which differs between its versions.
+    http_error = cast("type[Exception]", errors.HfHubHTTPError.__bases__[0])
     param = f"/{kind}"
     try:
         yield
@@ -164,7 +167,7 @@ def _translated(kind: Kind, hub_id: str) -> Iterator[None]:
     except errors.HFValidationError:
         raise InvalidRequest(f"{hub_id!r:.200} is not the name of a repository.", param=param) from None
     except (
-        errors.HTTPError,
+        http_error,
         errors.FileMetadataError,
         errors.LocalEntryNotFoundError,
         ConnectionError,

@@ -31,9 +31,9 @@ def model_files(hub_id: str, listed: Mapping[str, FileRecord]) -> tuple[FileReco
 def dataset_files(
     hub_id: str, config: str | None, listed: Mapping[str, FileRecord]
 ) -> tuple[FileRecord, ...]:
-    """One file per split, named as here; raises InvalidRequest or InvalidData when that is not what is there.
+    """One file per split, named as here; raises InvalidRequest or InvalidData when there are others.
 
-    Looked for are `{config}/train-00000-of-00001.parquet`, `data/train-...`, `train.jsonl` and the like. Without
+    Looked for are `{config}/train-00000-of-00001.parquet`, `data/train-...`, `train.jsonl` and the like; without
     `config`, the only configuration there is.
     """
     folders: dict[str | None, list[re.Match[str]]] = {}
@@ -74,7 +74,7 @@ def _folder(hub_id: str, config: str | None, folders: Mapping[str | None, object
         raise InvalidData(
             f"{hub_id} has no data files that can be read.",
             param="/dataset",
-            remedy="Name a dataset with train.jsonl, train.csv or train.parquet, or parts named as the hub does.",
+            remedy="Name one with train.jsonl, train.csv or train.parquet, or the hub's own parts.",
         )
     raise InvalidRequest(
         f"{hub_id} has several configurations{_known(folders)}; name one.", param="/dataset/config"

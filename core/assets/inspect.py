@@ -35,7 +35,7 @@ class ModelInfo:
 def model_complete(files: Mapping[str, Path]) -> ModelInfo:
     """Check the files of a model by their names; raises InvalidModel with the file and the remedy.
 
-    Every JSON file is read within limits, none may ask for code, and every weight file's header must be exact.
+    Every JSON file is read within limits, none may ask for code, every weight file's header must be exact.
     """
     check_file_names(files)
     objects = {name: read_object(files[name], max_bytes=CONFIG_BYTES) for name in SMALL if name in files}
@@ -67,7 +67,7 @@ def check_config(config: Json) -> str:
         raise InvalidModel(
             f"The architecture {architectures!r:.100} in config.json is not one of {config['model_type']}.",
             param="/files/config.json",
-            remedy=f"Send one that transformers saved, such as {prefix}Model or {prefix}ForSequenceClassification.",
+            remedy=f"Send one that transformers saved, such as {prefix}Model.",
         )
     return str(config["model_type"])
 

@@ -2,14 +2,18 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.engine import make_url
 
+if TYPE_CHECKING:
+    from alembic.config import Config
 
-def alembic_config(url: str) -> Config:
+
+def alembic_config(url: str) -> "Config":
     """Alembic's configuration for a database, reading the migrations of the package `migrations`."""
+    from alembic.config import Config
+
     config = Config(str(files("migrations") / "alembic.ini"))
     config.attributes["url"] = url
     return config
@@ -17,6 +21,8 @@ def alembic_config(url: str) -> Config:
 
 def migrate(url: str) -> None:
     """Apply every missing migration, if any; several processes may do so at once."""
+    from alembic import command
+
     if (path := make_url(url).database) and url.startswith("sqlite:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     command.upgrade(alembic_config(url), "head")

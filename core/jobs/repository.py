@@ -140,7 +140,7 @@ def events(
     types: Sequence[str] | None = None,
     limit: int = 100,
 ) -> list[JobEvent]:
-    """Events of the owner's job with a number above `after_seq`, in order, of all types or these; raises NotFound."""
+    """Events of the owner's job above `after_seq`, in order, of all types or these; raises NotFound."""
     get(session, owner_id, job_id)
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
     if types is not None:

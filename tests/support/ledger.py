@@ -26,7 +26,14 @@ def make_model(session: Session, owner_id: str) -> str:
     model = assets.create_model(session, owner_id=owner_id, name="model")
     assets.add_file(session, assets.Model, owner_id, model.id, FILE, max_bytes=1000)
     assets.complete_model(
-        session, owner_id, model.id, files=[FILE], config=CONFIG, model_type="bert", parameters=1, digest="d" * 64
+        session,
+        owner_id,
+        model.id,
+        files=[FILE],
+        config=CONFIG,
+        model_type="bert",
+        parameters=1,
+        digest="d" * 64,
     )
     return model.id
 

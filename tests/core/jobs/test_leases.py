@@ -86,7 +86,7 @@ def test_claims_are_distinct_when_many_workers_ask_at_once(database: Database) -
 
     with ThreadPoolExecutor(5) as pool:
         taken = [job_id for ids in pool.map(work, range(5)) for job_id in ids]
-    # On PostgreSQL a worker may find nothing while another one holds the last rows, so the rest is claimed here.
+    # On PostgreSQL a worker may find nothing while another holds the last rows: the rest is claimed here.
     while found := claim(database):
         taken.append(found.token.job_id)
     assert Counter(taken) == Counter(expected)
