@@ -3,13 +3,13 @@
 import logging
 import queue
 import threading
-from typing import Literal
-
-from celery import Celery
-from kombu import Exchange, Queue
+from typing import TYPE_CHECKING, Literal
 
 from core.queues import DOORBELL, QUEUES, broker_options
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 _log = logging.getLogger(__name__)
 _EXPIRES_SECONDS = 60
@@ -60,7 +60,10 @@ class Doorbell:
         celery.close()
 
 
-def _producer(settings: Settings) -> Celery:
+def _producer(settings: Settings) -> "Celery":
+    from celery import Celery  # takes its time, which the start of the service need not wait for
+    from kombu import Exchange, Queue
+
     celery = Celery("prunery-door", broker=settings.broker_url, set_as_current=False)
     options = broker_options(settings)
     remote = not settings.broker_url.startswith("filesystem:")
