@@ -1,7 +1,7 @@
 """The methods and their settings as data, so that the API knows them without importing torch.
 
-`python -m pruning.catalogue --write` makes `catalogue.json` from the classes in `pruning.methods`; a test compares
-the two. Imports no torch, except inside `generate`.
+`python -m pruning.catalogue --write` makes `catalogue.json` from the classes in `pruning.methods`; a test
+compares the two. Imports no torch, except inside `generate`.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Masks at work: gates on heads and neurons, masks on weights, and baking them into the model.
 
-A `MaskSource` says which units are kept; a `Gate` or `WeightMask` applies it in the forward pass. All sources of a
-model live in one `MaskSet`, registered as `model.pruning`, so that checkpoints carry them; gates and weight masks
-hold plain references and add no keys of their own.
+A `MaskSource` says which units are kept; a `Gate` or `WeightMask` applies it in the forward pass. All sources
+of a model live in one `MaskSet`, registered as `model.pruning`, so that checkpoints carry them; gates and
+weight masks hold plain references and add no keys of their own.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class MaskSource(nn.Module, ABC):
 
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
-        self.register_buffer("kept", kept)
+        self.register_buffer("kept", kept.clone())  # a view could not be saved
 
     @abstractmethod
     def forward(self) -> Tensor:
@@ -47,7 +47,7 @@ class FixedMask(MaskSource):
 
 
 class Gate:
-    """Forward pre-hook on a reader: multiplies its input features, which equals zeroing the columns they feed."""
+    """Forward pre-hook on a reader: masks its input features, which equals zeroing the columns they feed."""
 
     def __init__(self, units: SlotUnits, source: MaskSource) -> None:
         self.units = units
@@ -96,6 +96,10 @@ class MaskSet(nn.Module):
         kept = sum(int(self.source(name).kept.sum()) * group.cost for name, group in self.groups.items())
         return kept / sum(group.count * group.cost for group in self.groups.values())
 
+    def densities(self) -> dict[str, float]:
+        """The kept fraction of each group's units."""
+        return {name: float(kept.float().mean()) for name, kept in self.kept().items()}
+
     def attach(self, model: PreTrainedModel) -> None:
         """Register as `model.pruning` on the model's device and let every mask act."""
         model.add_module(ATTRIBUTE, self.to(model.device))
@@ -140,17 +144,22 @@ def attach_weight_masks(model: PreTrainedModel, weight_masks: Mapping[str, Tenso
     return attach_fixed(model, groups, {name: weight_masks[f"{name}.weight"].reshape(-1) for name in groups})
 
 
-def weight_masks(groups: Mapping[str, WeightUnits], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Group masks as masks by parameter name, bool, in the shape of the parameter, on the CPU."""
-    return {group.parameter: group.expand(masks[name]).cpu() for name, group in groups.items()}
+def weight_masks(groups: Mapping[str, Units], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks on weights by parameter name: bool, in the shape of the parameter, on the CPU."""
+    return {
+        group.parameter: group.expand(masks[name]).cpu()
+        for name, group in groups.items()
+        if isinstance(group, WeightUnits)
+    }
 
 
-def kept_units(shape: ModelShape, groups: Mapping[str, SlotUnits], masks: Mapping[str, Tensor]) -> Kept:
-    """Group masks as the indices of kept heads and neurons; a layer without a group for one kind keeps all."""
+def kept_units(shape: ModelShape, groups: Mapping[str, Units], masks: Mapping[str, Tensor]) -> Kept:
+    """Masks on heads and neurons as the indices of those kept; a layer without a group for one keeps all."""
     everything = Kept.everything(shape)
     kept = {"heads": list(everything.heads), "neurons": list(everything.neurons)}
     for name, group in groups.items():
-        kept[group.kind][group.layer] = tuple(masks[name].nonzero().flatten().tolist())
+        if isinstance(group, SlotUnits):
+            kept[group.kind][group.layer] = tuple(masks[name].nonzero().flatten().tolist())
     return Kept(heads=tuple(kept["heads"]), neurons=tuple(kept["neurons"]))
 
 

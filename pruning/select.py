@@ -39,15 +39,18 @@ def keep_count(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Keep the `count` best units of all groups together, at least one of each."""
     _check_floor(len(scores), count)
     flat = torch.cat([_with_floor(group) for group in scores.values()])
-    kept = keep_top(flat, count).split([group.numel() for group in scores.values()])
-    return {name: part.reshape(group.shape) for (name, group), part in zip(scores.items(), kept, strict=True)}
+    kept = torch.split(keep_top(flat, count), [group.numel() for group in scores.values()])
+    return {
+        name: part.reshape(group.shape).clone()
+        for (name, group), part in zip(scores.items(), kept, strict=True)
+    }
 
 
 def keep_within(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget: float) -> dict[str, Tensor]:
     """Keep the best units whose cost stays within `budget`, at least one of each group.
 
-    `costs` is per unit and constant in a group. A unit that no longer fits is passed over for later, cheaper ones.
-    Sorts, so it is for heads and neurons. Raises ValueError when one unit of each group is too much.
+    `costs` is per unit and constant in a group. A unit that no longer fits is passed over for later, cheaper
+    ones. Sorts, so it is for heads and neurons. Raises ValueError when one unit of each group is too much.
     """
     names = list(scores)
     flat = torch.cat([_with_floor(scores[name]) for name in names])
@@ -61,24 +64,30 @@ def keep_within(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget
         if cost <= left:
             kept[unit] = True
             left -= cost
-    parts = kept.split([scores[name].numel() for name in names])
-    return {name: part.to(scores[name].device) for name, part in zip(names, parts, strict=True)}
+    parts = torch.split(kept, [scores[name].numel() for name in names])
+    return {name: part.clone().to(scores[name].device) for name, part in zip(names, parts, strict=True)}
 
 
 def round_within(
     wanted: Sequence[float], costs: Sequence[float], limits: Sequence[int], budget: float
 ) -> list[int]:
-    """Round fractional counts to whole ones, 1..limit each, within `budget` and with less than a unit to spare.
+    """Round fractional counts to whole ones, 1..limit each, within `budget`, with less than a unit to spare.
 
-    First down, then up again by the largest remainder. Raises ValueError when the rounded-down counts, at least
-    one each, cost too much.
+    First down, then up again by the largest remainder; where the floor of one lifts some counts, those furthest
+    above what was wanted go down. Raises ValueError when one of each costs too much.
     """
+    left = budget * (1 + SLACK)
+    _check_floor(sum(costs), left)
     counts = [
         min(limit, max(1, math.floor(want + SLACK))) for want, limit in zip(wanted, limits, strict=True)
     ]
-    spent = sum(count * cost for count, cost in zip(counts, costs, strict=True))
-    left = budget * (1 + SLACK) - spent
-    _check_floor(spent, spent + left)
+    left -= sum(count * cost for count, cost in zip(counts, costs, strict=True))
+    while left < 0:
+        largest = max(
+            (index for index, count in enumerate(counts) if count > 1), key=lambda i: counts[i] - wanted[i]
+        )
+        counts[largest] -= 1
+        left += costs[largest]
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - wanted[index])
     growing = True
     while growing:

@@ -1,10 +1,10 @@
 """Granularities on a live model: groups of units, each unit kept or dropped as a whole.
 
-A unit is one weight, one block of a matrix, one attention head or one FFN neuron. All units of a group have the
-same cost, so that budgets are sums of counts times costs.
+A unit is one weight, one block of a matrix, one attention head or one FFN neuron. All units of a group have
+the same cost, so that budgets are sums of counts times costs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -114,7 +114,7 @@ class SlotUnits:
         return rows * self.size
 
     def pool(self, transform: Transform) -> Tensor:
-        """Sum `transform(weight)` over each unit's rows of the writers and columns of the reader: (count,)."""
+        """Sum `transform(weight)` over each unit's rows of the writers and reader's columns: (count,), fp32."""
         features = transform(self.reader.weight.detach()).float().sum(0)
         for linear in self.writers:
             features = features + transform(linear.weight.detach()).float().sum(1)
@@ -154,12 +154,13 @@ def neuron_units(layer: Layer, cost: float) -> SlotUnits:
 
 
 def weight_units(model: PreTrainedModel, block: tuple[int, int] = (1, 1)) -> dict[str, WeightUnits]:
-    """Blocks of every prunable linear by the linear's name; raises InvalidSpec when a matrix does not divide."""
+    """Blocks of every prunable linear, by the linear's name; raises InvalidSpec when one does not divide."""
     groups = {}
     for name, linear in prunable_linears(model).items():
         if linear.out_features % block[0] or linear.in_features % block[1]:
             raise InvalidSpec(
-                f"Blocks of {block[0]}x{block[1]} do not fit {name} of {linear.out_features}x{linear.in_features}.",
+                f"Blocks of {block[0]}x{block[1]} do not fit {name}, "
+                f"which is {linear.out_features}x{linear.in_features}.",
                 param="/granularity",
                 remedy="Use a block whose rows and columns divide every matrix.",
             )
@@ -185,13 +186,11 @@ def units(
     granularity: Granularity,
     measure: Measure,
     length: float,
-    allocation: Allocation = "global",
-) -> Mapping[str, WeightUnits] | Mapping[str, SlotUnits]:
-    """All groups that a request may prune; raises InvalidSpec for a granularity that is not made of these units."""
-    if granularity.kind == "unstructured":
-        return weight_units(model)
-    if granularity.kind == "block":
-        return weight_units(model, granularity.shape or (1, 1))
+    allocation: Allocation,
+) -> dict[str, Units]:
+    """The groups that a request may prune; raises InvalidSpec for a granularity not made of these units."""
     if granularity.kind == "structured":
-        return slot_units(model, shape, measure, length, allocation)
+        return dict(slot_units(model, shape, measure, length, allocation))
+    if granularity.kind in ("unstructured", "block"):
+        return dict(weight_units(model, granularity.shape or (1, 1)))
     raise InvalidSpec(f"Granularity {granularity.kind!r} has no units.", param="/granularity")

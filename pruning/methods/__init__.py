@@ -14,8 +14,9 @@ from torch import Tensor
 
 from pruning.costs import Kept, ModelShape, total_cost
 from pruning.errors import InvalidSpec
+from pruning.masks import kept_units, weight_masks
 from pruning.spec import Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
-from pruning.units import Units
+from pruning.units import Units, units
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,11 +60,27 @@ class Context:
         """What is dropped as a whole."""
         return Granularity.parse(self.spec.granularity)
 
+    @property
+    def total_cost(self) -> float:
+        """The cost of the dense model's layers."""
+        return total_cost(self.shape, self.measure, self.mean_length)
+
+    def groups(self) -> dict[str, Units]:
+        """The groups of units that the request may prune."""
+        return units(
+            self.model, self.shape, self.granularity, self.measure, self.mean_length, self.spec.allocation
+        )
+
     def budget(self, groups: Mapping[str, Units]) -> float:
         """What the units of `groups` may cost together, so that the whole model keeps 1 - target_ratio."""
-        total = total_cost(self.shape, self.measure, self.mean_length)
         prunable = sum(group.count * group.cost for group in groups.values())
-        return prunable - self.spec.target_ratio * total
+        return prunable - self.spec.target_ratio * self.total_cost
+
+    def outcome(self, groups: Mapping[str, Units], masks: Mapping[str, Tensor], **details: Any) -> "Outcome":
+        """The outcome of masks (count,) by group; the model must be baked already."""
+        if self.granularity.kind == "structured":
+            return Outcome(kept=kept_units(self.shape, groups, masks), details=details)
+        return Outcome(weight_masks=weight_masks(groups, masks), details=details)
 
     def progress(self, fraction: float, message: str, **metrics: float) -> None:
         """Say how far the method is: `fraction` of its own span, 0..1."""

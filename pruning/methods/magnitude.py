@@ -1,23 +1,23 @@
 """Magnitude pruning: drop what is small. One shot, no data; the baseline of every comparison."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masks import kept_units, weight_masks
 from pruning.methods import Context, Method, Outcome
 from pruning.select import SLACK, keep_count, keep_fractions, keep_top, keep_within
-from pruning.units import Units, slot_units, weight_units
+from pruning.units import Units
 
 
 class Magnitude(Method):
     """Rank units by the mean magnitude of their weights and drop the lowest.
 
-    The mean makes units of different size comparable per weight: dropping a head saves what dropping many neurons
-    saves. Every matrix, or every layer's heads and neurons, keeps at least one unit.
+    The mean makes units of different size comparable per weight: dropping a head saves what dropping many
+    neurons saves. Every matrix, or every layer's heads and neurons, keeps at least one unit.
     """
 
     name = "magnitude"
@@ -31,31 +31,27 @@ class Magnitude(Method):
 
         norm: Literal["l1", "l2"] = Field(
             default="l2",
-            description="How the weights of a block, head or neuron are pooled: mean of |w|, or root of the mean "
-            "of w squared. Single weights are ranked alike by both.",
+            description="How the weights of a block, head or neuron are pooled: mean of |w|, or root of the "
+            "mean of w squared. Single weights are ranked alike by both.",
         )
         scope: Literal["global", "local"] = Field(
             default="global",
-            description="global: all units compete. local: every matrix (or the heads, and the neurons, of every "
-            "layer) keeps the same fraction. With allocation native every layer keeps the same width anyway.",
+            description="global: all units compete. local: every matrix (or the heads, and the neurons, of "
+            "every layer) keeps the same fraction. With allocation native all layers keep the same width "
+            "anyway.",
         )
 
     settings: Settings
 
     def prune(self, context: Context) -> Outcome:
         """Prune to the asked ratio; nothing is trained."""
-        if context.granularity.kind == "structured":
-            return self._prune_slots(context)
-        return self._prune_weights(context)
-
-    def _prune_slots(self, context: Context) -> Outcome:
-        groups = slot_units(
-            context.model, context.shape, context.measure, context.mean_length, context.spec.allocation
-        )
-        budget = context.budget(groups)
+        groups = context.groups()
         scores = {name: self._score(group) for name, group in groups.items()}
         costs = {name: group.cost for name, group in groups.items()}
-        if context.spec.allocation == "native":
+        budget = context.budget(groups)
+        if context.granularity.kind != "structured":
+            masks = self._keep_equal(scores, budget / next(iter(costs.values())))
+        elif context.spec.allocation == "native":
             width = math.floor(budget / sum(costs.values()) * (1 + SLACK))
             masks = {name: keep_top(score, width) for name, score in scores.items()}
         else:
@@ -64,17 +60,12 @@ class Magnitude(Method):
             masks = keep_within(scores, costs, budget)
         for name, group in groups.items():
             group.clear(masks[name])
-        return Outcome(kept=kept_units(context.shape, groups, masks))
+        return context.outcome(groups, masks)
 
-    def _prune_weights(self, context: Context) -> Outcome:
-        groups = weight_units(context.model, context.granularity.shape or (1, 1))
-        cost = next(iter(groups.values())).cost
-        count = math.floor(context.budget(groups) / cost * (1 + SLACK))
+    def _keep_equal(self, scores: Mapping[str, Tensor], count: float) -> dict[str, Tensor]:
+        """Keep so many units, which cost the same everywhere."""
         keep = keep_count if self.settings.scope == "global" else keep_fractions
-        masks = keep({name: self._score(group) for name, group in groups.items()}, count)
-        for name, group in groups.items():
-            group.clear(masks[name])
-        return Outcome(weight_masks=weight_masks(groups, masks))
+        return keep(scores, math.floor(count * (1 + SLACK)))
 
     def _score(self, group: Units) -> Tensor:
         """Mean magnitude of each unit's weights, (count,)."""
