@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from pruning.card import card
 from pruning.checkpoint import file_sha256, write_atomic
 from pruning.costs import total_cost
 from pruning.count import count
@@ -84,7 +85,7 @@ class Results:
 
 
 def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
-    """Write `masks.safetensors`, `plan.json` and `report.json` beside the model; returns the report."""
+    """Write masks, plan, model card and report beside the model; returns the report."""
     masks = {} if outcome is None else mask_tensors(job, outcome)
     save_file(masks, job.out / f".{MASKS}")
     (job.out / f".{MASKS}").replace(job.out / MASKS)
@@ -136,6 +137,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
         seconds={phase: round(seconds, 3) for phase, seconds in job.progress.seconds.items()},
         peak_memory_bytes=_peak_memory(job.device),
     )
+    write_atomic(job.out / "README.md", card(report))
     write_atomic(job.out / "report.json", report.model_dump_json(indent=2) + "\n")
     return report
 

@@ -1,0 +1,36 @@
+"""Small labelled datasets, written as files."""
+
+import json
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.models import WORDS
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def sentences(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of random words; the label says whether "good" is among them, so a tiny model can learn it."""
+    chance = random.Random(seed)
+    others = [word for word in WORDS if word != "good"]
+    rows = []
+    for index in range(count):
+        words = chance.choices(others, k=chance.randint(3, 14))
+        if index % 2:
+            words[chance.randrange(len(words))] = "good"
+        rows.append({"text": " ".join(words), "label": index % 2})
+    return rows
+
+
+def write_dataset(folder: Path, *, train: int = 64, validation: int = 0) -> Path:
+    """A folder with train.jsonl and, if asked, validation.jsonl."""
+    write_jsonl(folder / "train.jsonl", sentences(train))
+    if validation:
+        write_jsonl(folder / "validation.jsonl", sentences(validation, seed=1))
+    return folder
