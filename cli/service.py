@@ -52,15 +52,12 @@ def worker(
     ] = False,
 ) -> None:
     """Run one worker, as many jobs at a time as PRUNERY_WORKER_SLOTS says."""
-    if check:
-        from worker.liveness import Liveness
+    from worker import __main__ as entry
 
-        if not Liveness(settings_from_env().work_dir).answers():
-            raise typer.TyperException("no worker of this machine has given a sign of life within a minute")
-        return
-    from worker.__main__ import main
-
-    raise typer.Exit(main())
+    if not check:
+        raise typer.Exit(entry.main())
+    if entry.check() != 0:
+        raise typer.TyperException("no worker of this machine has given a sign of life within a minute")
 
 
 def migrate() -> None:

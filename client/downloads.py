@@ -13,8 +13,6 @@ from client.transport import Transport, pause
 Received = Callable[[str, int], None]
 """Called while downloading with the artifact's name and the bytes that came since the last call."""
 
-_CHUNK = 1 << 20
-
 
 def destination(folder: Path, name: str) -> Path:
     """Where an artifact goes under `folder`; raises DownloadBroken for a name that would leave it."""
@@ -63,7 +61,7 @@ def fetch_archive(transport: Transport, path: str, target: Path, received: Recei
     part = target.with_name(f"{target.name}.part")
     try:
         with transport.stream(path) as response, part.open("wb") as stream:
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():
                 stream.write(chunk)
                 if received is not None:
                     received(target.name, len(chunk))
@@ -83,7 +81,7 @@ def _continue(transport: Transport, artifact: Artifact, part: Path, received: Re
         if start and not resumed:
             _tell(received, artifact, -start)
         with part.open("ab" if resumed else "wb") as stream:
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():
                 stream.write(chunk)
                 _tell(received, artifact, len(chunk))
             stream.flush()

@@ -25,22 +25,24 @@ def follow(
     """
     path = f"/v1/jobs/{job_id}/events"
     read = _stream
-    silent_since, failures = time.monotonic(), 0
+    answered, breaks = time.monotonic(), 0
     while True:
         try:
             for event in read(transport, path, after_seq):
-                after_seq, failures, silent_since = event.seq, 0, time.monotonic()
+                after_seq, breaks = event.seq, 0
                 yield event
-            finished = over()
-            silent_since = time.monotonic()
         except _NotAStream:
             read = _poll
             continue
         except Unreachable:
-            if time.monotonic() - silent_since > patience:
+            time.sleep(pause(breaks))
+            breaks += 1
+        try:
+            finished = over()
+            answered = time.monotonic()
+        except Unreachable:
+            if time.monotonic() - answered > patience:
                 raise
-            time.sleep(pause(failures))
-            failures += 1
             continue
         if finished:
             yield from _rest(transport, path, after_seq)

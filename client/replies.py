@@ -178,4 +178,5 @@ class MethodInfo(Reply):
     summary: str
     granularities: tuple[str, ...]
     measures: tuple[str, ...]
-    settings_schema: dict[str, Any] = Field(alias="schema")
+    needs_training: bool
+    settings_schema: dict[str, Any]

