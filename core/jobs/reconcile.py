@@ -89,4 +89,4 @@ def _due(session: Session, at: datetime) -> dict[str, int]:
     heard = at - UNHEARD
     due = or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
     query = select(Job.queue, func.count()).where(Job.status == Status.QUEUED, Job.updated_at <= heard, due)
-    return dict(session.execute(query.group_by(Job.queue)).tuples().all())
+    return dict(session.execute(query.group_by(Job.queue)).all())
