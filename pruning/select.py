@@ -83,11 +83,10 @@ def round_within(
     ]
     left -= sum(count * cost for count, cost in zip(counts, costs, strict=True))
     while left < 0:
-        largest = max(
-            (index for index, count in enumerate(counts) if count > 1), key=lambda i: counts[i] - wanted[i]
-        )
-        counts[largest] -= 1
-        left += costs[largest]
+        lifted = (index for index, count in enumerate(counts) if count > 1)
+        highest = max(lifted, key=lambda index: counts[index] - wanted[index])
+        counts[highest] -= 1
+        left += costs[highest]
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - wanted[index])
     growing = True
     while growing:

@@ -114,7 +114,7 @@ class SlotUnits:
         return rows * self.size
 
     def pool(self, transform: Transform) -> Tensor:
-        """Sum `transform(weight)` over each unit's rows of the writers and reader's columns: (count,), fp32."""
+        """Sum `transform(weight)` over each unit's rows and columns in all linked matrices: (count,), fp32."""
         features = transform(self.reader.weight.detach()).float().sum(0)
         for linear in self.writers:
             features = features + transform(linear.weight.detach()).float().sum(1)
