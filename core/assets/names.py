@@ -7,10 +7,10 @@ from core.errors import InvalidRequest
 MODEL_FILES = re.compile(
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
     r"|added_tokens\.json|vocab\.json|vocab\.txt|merges\.txt"
-    r"|model\.safetensors|model\.safetensors\.index\.json|model-\d{5}-of-\d{5}\.safetensors"
+    r"|model\.safetensors|model\.safetensors\.index\.json|model-[0-9]{5}-of-[0-9]{5}\.safetensors"
 )
 DATASET_FILES = re.compile(r"(?:train|validation|test)\.(?:jsonl|csv|parquet)")
-WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
+WEIGHTS = re.compile(r"model(?:-[0-9]{5}-of-[0-9]{5})?\.safetensors")
 
 
 def check_model_name(name: str) -> None:
