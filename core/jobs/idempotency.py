@@ -96,13 +96,11 @@ def complete(
 def _inserted(session: Session, row: Json) -> bool:
     """Insert unless the key is there; waits for another transaction that is inserting the same key."""
     if session.get_bind().dialect.name == "sqlite":
-        return rows_changed(session, sqlite.insert(IdempotencyKey).values(row).on_conflict_do_nothing()) == 1
+        return _is_new(session, sqlite.insert(IdempotencyKey).values(row).on_conflict_do_nothing())
     session.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
     try:
         with session.begin_nested():
-            inserted = rows_changed(
-                session, postgresql.insert(IdempotencyKey).values(row).on_conflict_do_nothing()
-            )
+            new = _is_new(session, postgresql.insert(IdempotencyKey).values(row).on_conflict_do_nothing())
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
             raise
@@ -110,4 +108,9 @@ def _inserted(session: Session, row: Json) -> bool:
             "A request with this Idempotency-Key is being answered; try again shortly."
         ) from error
     session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
-    return inserted == 1
+    return new
+
+
+def _is_new(session: Session, insert: sqlite.Insert | postgresql.Insert) -> bool:
+    # RETURNING, because drivers do not count the rows of an insert alike.
+    return session.scalars(insert.returning(IdempotencyKey.key)).one_or_none() is not None
