@@ -33,8 +33,8 @@ def dataset_files(
 ) -> tuple[FileRecord, ...]:
     """One file per split, named as here; raises InvalidRequest or InvalidData when there are others.
 
-    Looked for are `{config}/train-00000-of-00001.parquet`, `data/train-...`, `train.jsonl` and the like; without
-    `config`, the only configuration there is.
+    Looked for are `{config}/train-00000-of-00001.parquet`, `data/train-...`, `train.jsonl` and the
+    like; without `config`, the only configuration there is.
     """
     folders: dict[str | None, list[re.Match[str]]] = {}
     for path in sorted(listed):
