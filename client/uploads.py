@@ -13,24 +13,17 @@ Sent = Callable[[str, int], None]
 """Called while uploading with the file's name and the bytes sent since the last call."""
 
 _CHUNK = 1 << 20
-_MODEL_NAMES = frozenset(
-    {
-        "added_tokens.json",
-        "config.json",
-        "generation_config.json",
-        "merges.txt",
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.json",
-        "vocab.txt",
-    }
+_MODEL_FILE = re.compile(
+    r"(added_tokens|config|generation_config|special_tokens_map|tokenizer|tokenizer_config|vocab)\.json"
+    r"|merges\.txt|vocab\.txt|model\.safetensors(\.index\.json)?|model-[0-9]{5}-of-[0-9]{5}\.safetensors"
 )
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _SPLIT_NAME = re.compile(r"(train|validation|test)\.(jsonl|csv|parquet)")
 _DATA_SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+def takes_model_file(name: str) -> bool:
+    """Whether the service takes a file of this name as part of a model."""
+    return _MODEL_FILE.fullmatch(name) is not None
 
 
 def model_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -44,7 +37,7 @@ def model_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file():
-            if name in _MODEL_NAMES or _SHARD.fullmatch(name):
+            if takes_model_file(name):
                 taken[name] = path
             else:
                 skipped.append(name)

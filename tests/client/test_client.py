@@ -10,17 +10,15 @@ import httpx
 import pytest
 
 from client import ApiProblem, Job, PruneryClient, UploadBroken, WaitTimeout
-from core.artifacts.local import LocalStore
 from core.jobs.events import NewEvent
-from core.jobs.leases import ArtifactRecord, claim, finish, renew
-from tests.client.conftest import Service
+from tests.support.api import RESULT, Api
 
 Submit = Callable[..., Job]
 
 
 @pytest.fixture(scope="session")
-def assets(service: Service, model_folder: Path, dataset_file: Path) -> tuple[str, str]:
-    with PruneryClient(service.url, service.key) as client:
+def assets(api: Api, model_folder: Path, dataset_file: Path) -> tuple[str, str]:
+    with PruneryClient(api.url, api.key) as client:
         return client.upload_model(model_folder).id, client.upload_dataset(dataset_file).id
 
 
@@ -95,7 +93,7 @@ def test_a_refusal_names_the_field(submit: Submit) -> None:
     assert str(caught.value).startswith("/granularity: ")
 
 
-def test_lists_go_over_every_page(client: PruneryClient, service: Service, submit: Submit) -> None:
+def test_lists_go_over_every_page(client: PruneryClient, api: Api, submit: Submit) -> None:
     made = [submit(seed=seed).id for seed in range(23)]
     listed = [job.id for job in client.jobs(status="queued")]
     assert listed[:23] == made[::-1]
@@ -119,17 +117,17 @@ def test_a_canceled_job_can_be_deleted(client: PruneryClient, submit: Submit) ->
         client.job(job.id)
 
 
-def test_another_key_sees_nothing(service: Service, submit: Submit) -> None:
+def test_another_key_sees_nothing(api: Api, submit: Submit) -> None:
     job = submit()
-    with PruneryClient(service.url, service.other_key) as stranger:
+    with PruneryClient(api.url, api.other_key) as stranger:
         assert list(stranger.jobs()) == []
         with pytest.raises(ApiProblem) as caught:
             stranger.job(job.id)
     assert caught.value.status == 404
 
 
-def test_a_wrong_key_is_refused(service: Service) -> None:
-    with PruneryClient(service.url, "prn_live_wrong") as client, pytest.raises(ApiProblem) as caught:
+def test_a_wrong_key_is_refused(api: Api) -> None:
+    with PruneryClient(api.url, "prn_live_wrong") as client, pytest.raises(ApiProblem) as caught:
         list(client.jobs())
     assert caught.value.status == 401
 
@@ -142,41 +140,24 @@ def test_methods_come_with_the_schema_of_their_settings(client: PruneryClient) -
     assert client.version().version
 
 
-FILES = {
-    "model/config.json": b"{}",
-    "model/model.safetensors": bytes(100_000),
-    "report.json": b'{"kind": "shrunk"}',
-}
-
-
-def work(service: Service, job_id: str) -> None:
-    """Play the worker: claim the job, report, and publish `FILES`."""
-    store = LocalStore(service.settings.store_dir)
-    records = []
-    for name, content in FILES.items():
-        stored = store.put(iter([content]))
-        records.append(ArtifactRecord(name, stored.bytes, stored.sha256, "application/octet-stream"))
-    with service.database.write() as session:
-        claimed = claim(session, worker_id="test", queues=["cpu"], lease_seconds=60)
-    assert claimed is not None
-    assert claimed.token.job_id == job_id
+def work(api: Api, job_id: str) -> None:
+    """Play the worker: claim the job, report three times, and publish a result."""
+    claimed = api.take(job_id)
     for step in range(3):
-        told = [
-            NewEvent("progress", {"phase": "pruning", "fraction": step / 3, "message": ""}),
-            NewEvent("metric", {"name": "loss", "value": 1.0 / (step + 1), "step": step}),
-        ]
-        with service.database.write() as session:
-            renew(session, claimed.token, lease_seconds=60, events=told, metrics={"loss": 1.0 / (step + 1)})
-    with service.database.write() as session:
-        finish(session, claimed.token, artifacts=records, report={"kind": "shrunk"})
+        progress = NewEvent("progress", {"phase": "pruning", "fraction": step / 3, "message": ""})
+        loss = 1.0 / (step + 1)
+        api.report(
+            claimed, [progress, NewEvent("metric", {"name": "loss", "value": loss, "step": step})], loss=loss
+        )
+    api.succeed(claimed)
 
 
 @pytest.fixture
-def finished(client: PruneryClient, service: Service, submit: Submit) -> Job:
+def finished(client: PruneryClient, api: Api, submit: Submit) -> Job:
     for job in client.jobs(status="queued"):
         client.cancel(job.id)
     job = submit()
-    thread = threading.Thread(target=work, args=(service, job.id))
+    thread = threading.Thread(target=work, args=(api, job.id))
     thread.start()
     types = [event.type for event in client.watch(job.id)]
     thread.join()
@@ -192,11 +173,11 @@ def test_a_watched_job_ends_with_results_that_can_be_brought(
     assert client.metrics(finished.id).latest["loss"] == pytest.approx(1 / 3)
     assert [metric.step for metric in client.metrics(finished.id).history] == [0, 1, 2]
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.safetensors.part").write_bytes(FILES["model/model.safetensors"][:777])
+    (tmp_path / "model" / "model.safetensors.part").write_bytes(RESULT["model/model.safetensors"][:777])
     paths = client.download(finished.id, tmp_path)
-    assert {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in paths} == FILES
+    assert {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in paths} == RESULT
     assert {artifact.sha256 for artifact in client.artifacts(finished.id)} == {
-        hashlib.sha256(content).hexdigest() for content in FILES.values()
+        hashlib.sha256(content).hexdigest() for content in RESULT.values()
     }
 
 
