@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -188,3 +190,11 @@ class TestReach:
 
     def test_single_weights_reach_almost_everything(self):
         assert plan(granularity="unstructured", target_ratio=0.999).largest_ratio > 0.999
+
+
+def test_planning_loads_no_torch():
+    program = (
+        "import sys, pruning.planning, pruning.card\n"
+        "assert not {'torch', 'transformers', 'sklearn', 'scipy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

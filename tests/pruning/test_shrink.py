@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.costs import Kept, ModelShape, kept_cost, total_cost
-from pruning.layers import layers, prunable_linears, take
+from pruning.layers import layers, prunable_linears
 from pruning.shrink import shrink
 from tests.support.kept import UNEVEN, bake, gated
 from tests.support.models import FAMILIES, TASKS, tiny_inputs, tiny_model
@@ -64,27 +64,6 @@ def test_kept_that_does_not_fit_is_refused():
         shrink(model, Kept(heads=((0,),) * 3, neurons=((0,), (0,), (48,))))
     with pytest.raises(ValueError, match="layer 1"):
         shrink(model, Kept(heads=((0,), (4,), (0,)), neurons=((0,),) * 3))
-
-
-def test_the_linears_are_named_as_in_the_model(model):
-    linears = prunable_linears(model)
-    assert len(linears) == 18
-    assert all(model.get_submodule(name) is linear for name, linear in linears.items())
-    first = layers(model)[0]
-    assert list(linears.values())[:6] == list(first.linears)
-
-
-def test_take_keeps_rows_and_columns_in_the_given_order():
-    linear = torch.nn.Linear(3, 4)
-    weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
-    linear.weight.requires_grad = False
-    take(linear, torch.tensor([2, 0]), dim=0)
-    take(linear, torch.tensor([1]), dim=1)
-    assert torch.equal(linear.weight, weight[[2, 0]][:, [1]])
-    assert torch.equal(linear.bias, bias[[2, 0]])
-    assert (linear.out_features, linear.in_features) == (2, 1)
-    assert not linear.weight.requires_grad
-    assert linear.bias.requires_grad
 
 
 @pytest.mark.parametrize("family", FAMILIES)
