@@ -15,7 +15,7 @@ from app.services import Services
 from core.artifacts.repository import list_artifacts
 from core.assets import repository as assets
 from core.assets.files import HubDatasetInfo, HubModelInfo
-from core.assets.tables import Dataset, Model
+from core.assets.tables import AssetStatus, Dataset, Model
 from core.errors import InvalidRequest, NotReady
 from core.inputs import RESULT_MODEL
 from core.jobs import repository as jobs
@@ -67,6 +67,7 @@ def find_model(services: Services, owner_id: str, reference: str | HubModel | Jo
         return FoundModel(hub.config, {"hub": reference.hub, "revision": hub.revision}, hub=hub)
     with services.database.read() as session:
         model = assets.get(session, Model, owner_id, reference)
+    _require_complete(model, "/model")
     return FoundModel(model.config or {}, {"id": model.id}, model_id=model.id)
 
 
@@ -77,8 +78,15 @@ def find_dataset(services: Services, owner_id: str, reference: str | HubDataset)
         shown = {"hub": reference.hub, "config": reference.config, "revision": hub.revision}
         return FoundDataset(shown, hub=hub)
     with services.database.read() as session:
-        row = assets.require_usable(session, Dataset, owner_id, reference)
+        row = assets.get(session, Dataset, owner_id, reference)
+    _require_complete(row, "/dataset")
     return FoundDataset({"id": row.id}, row=row)
+
+
+def _require_complete(asset: Model | Dataset, pointer: str) -> None:
+    if asset.status == AssetStatus.UPLOADING:
+        message = f"The upload of {asset.id} is not complete; complete it first."
+        raise InvalidRequest(message, param=pointer, code="not_complete")
 
 
 def _of_job(services: Services, owner_id: str, job_id: str) -> FoundModel:

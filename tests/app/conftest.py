@@ -1,0 +1,167 @@
+"""The service as a client meets it: the whole application over a database made by the migrations."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.services import Services
+from core.accounts.repository import create_key, create_owner
+from core.artifacts.store import Store
+from core.jobs import leases, repository
+from core.jobs.events import NewEvent
+from core.jobs.leases import ArtifactRecord, Claim
+from core.settings import Settings
+from tests.support.uploads import dataset_files, model_files
+
+
+@dataclass
+class Service:
+    """An application with a client that has an owner's key."""
+
+    app: FastAPI
+    client: TestClient
+    owner_id: str
+    key: str
+
+    @property
+    def services(self) -> Services:
+        services = self.app.state.services
+        assert isinstance(services, Services)
+        return services
+
+    @property
+    def store(self) -> Store:
+        return self.services.store
+
+    def owner(self, name: str) -> tuple[str, dict[str, str]]:
+        """A further owner's id, and the headers of a request of theirs."""
+        with self.services.database.write() as session:
+            owner = create_owner(session, name)
+            _, key = create_key(session, owner.id, "key")
+        return owner.id, {"Authorization": f"Bearer {key}"}
+
+    def upload(
+        self, collection: str, files: Mapping[str, bytes], headers: Mapping[str, str] | None = None
+    ) -> str:
+        """The id of an asset with these files, not complete yet."""
+        reply = self.client.post(f"/v1/{collection}", json={"name": "test"}, headers=headers)
+        assert reply.status_code == 201, reply.text
+        asset_id = str(reply.json()["id"])
+        for name, content in files.items():
+            reply = self.client.put(
+                f"/v1/{collection}/{asset_id}/files/{name}", content=content, headers=headers
+            )
+            assert reply.status_code == 204, reply.text
+        return asset_id
+
+    def complete(
+        self, collection: str, files: Mapping[str, bytes], headers: Mapping[str, str] | None = None
+    ) -> str:
+        """The id of a complete asset."""
+        asset_id = self.upload(collection, files, headers)
+        reply = self.client.post(f"/v1/{collection}/{asset_id}/complete", headers=headers)
+        assert reply.status_code == 200, reply.text
+        return asset_id
+
+    def request(self, headers: Mapping[str, str] | None = None, **fields: Any) -> dict[str, Any]:
+        """A body for POST /v1/jobs with a model and dataset of its own."""
+        if "model" not in fields:
+            fields["model"] = self.complete("models", model_files(), headers)
+        if "dataset" not in fields:
+            fields["dataset"] = self.complete("datasets", dataset_files(), headers)
+        return {"target_ratio": 0.5} | fields
+
+    def job(self, headers: Mapping[str, str] | None = None, **fields: Any) -> dict[str, Any]:
+        """A queued job as the service shows it."""
+        reply = self.client.post("/v1/jobs", json=self.request(headers, **fields), headers=headers)
+        assert reply.status_code == 202, reply.text
+        shown = reply.json()
+        assert isinstance(shown, dict)
+        return shown
+
+    def claim(self) -> Claim:
+        """Take the next job as a worker would."""
+        with self.services.database.write() as session:
+            claim = leases.claim(session, worker_id="test", queues=("cpu",), lease_seconds=60)
+        assert claim is not None
+        return claim
+
+    def tell(self, claim: Claim, *events: NewEvent, **news: Any) -> None:
+        """Report events as a worker would."""
+        values = {"phase": "pruning", "progress": 0.5, "metrics": {}} | news
+        with self.services.database.write() as session:
+            leases.renew(session, claim.token, lease_seconds=60, events=events, **values)
+
+    def finish(self, claim: Claim, files: Mapping[str, bytes]) -> None:
+        """End a job with these files as its result."""
+        records = []
+        for name, content in files.items():
+            stored = self.store.put([content])
+            records.append(ArtifactRecord(name, stored.bytes, stored.sha256, "application/octet-stream"))
+        with self.services.database.write() as session:
+            leases.finish(session, claim.token, artifacts=records, report={"kind": "shrunk"})
+
+    def finished(self, files: Mapping[str, bytes], **fields: Any) -> str:
+        """The id of a succeeded job with this result."""
+        job_id = str(self.job(**fields)["id"])
+        claim = self.claim()
+        assert claim.token.job_id == job_id
+        self.finish(claim, files)
+        return job_id
+
+    def count_jobs(self) -> int:
+        with self.services.database.read() as session:
+            return len(repository.list_jobs(session, self.owner_id, limit=100).data)
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(sqlite_url: str, tmp_path: Path) -> MakeSettings:
+    """Settings on an empty SQLite database, with changes."""
+
+    def make(**changes: Any) -> Settings:
+        values = {"data_dir": tmp_path / "data", "database_url": sqlite_url, "poll_seconds": 60.0}
+        return Settings(**values | changes)
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings) -> Settings:
+    """Settings on an empty SQLite database."""
+    return make_settings()
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    """The application, running, and its first owner's client."""
+    app = create_app(settings)
+    with app.state.services.database.write() as session:
+        owner = create_owner(session, "first")
+        _, key = create_key(session, owner.id, "key")
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield Service(app, client, owner.id, key)
+
+
+def problem(reply: Any, status: int, code: str, pointer: str | None = None) -> dict[str, Any]:
+    """The problem document of a refusal, after checking that it is one."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    document = reply.json()
+    assert document["status"] == status
+    assert document["code"] == code
+    assert document["type"] == f"urn:prunery:problem:{code}"
+    assert document["request_id"] == reply.headers["x-request-id"]
+    assert document["detail"]
+    if pointer is not None:
+        assert pointer in [error["pointer"] for error in document["errors"]]
+    assert isinstance(document, dict)
+    return document
