@@ -18,7 +18,7 @@ from worker.devices import NoDevice
 from worker.liveness import Liveness, worker_answers
 from worker.slots import Slots
 from worker.supervisor import Supervisor
-from worker.tasks import add_doorbell, hand_back_on_leaving
+from worker.tasks import add_doorbell, hand_back_on_leaving, hand_back_on_signal
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def run(settings: Settings, stages: Stages) -> int:
     slots = Slots(settings.worker_slots, supervisor.work)
     celery = make_celery(settings)
     add_doorbell(celery, slots)
+    hand_back_on_signal(slots)
     hand_back_on_leaving(celery, slots)
 
     def wake(queue: str) -> None:

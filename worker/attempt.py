@@ -2,17 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core.artifacts.store import Store
+from core.assets.fetch import keep
 from core.db.database import Database
 from core.inputs import Inputs, find_inputs, materialise
 from core.jobs.leases import ArtifactRecord, Claim
 from core.settings import Settings
 from worker.channel import Order
 from worker.environment import child_environment
+from worker.fetch import fetch_parameters
 from worker.folder import AttemptFolder
 from worker.heartbeat import Heartbeat
 from worker.process import ChildProcess
@@ -71,11 +73,26 @@ class Attempt:
 
     def run(self) -> Ending | Finished:
         """Do the whole attempt. Raises what the disk, the store and the database raise."""
+        for ending in self._fetches():
+            if not isinstance(ending, Done):
+                return ending
         self._lay_out()
         ending = self._stage(self._workplace.stages.prune, self._prune_parameters(), offline=True)
         if not isinstance(ending, Done):
             return ending
         return Finished(publish(self._folder.out, self._workplace.store), ending.result)
+
+    def _fetches(self) -> Iterator[Ending]:
+        """Bring the hub's files of each input that lacks them into the store; one ending for each."""
+        inputs, workplace = self._inputs(), self._workplace
+        for asset in (inputs.model, inputs.dataset):
+            if asset.hub is not None:
+                folder = self._folder.fetched(asset.asset_id)
+                parameters = fetch_parameters(asset, folder, self._claim.spec, workplace.settings)
+                ending = self._stage(workplace.stages.fetch, parameters, offline=False)
+                if isinstance(ending, Done):
+                    keep(workplace.database, workplace.store, asset.asset_id, folder, ending.result)
+                yield ending
 
     def _lay_out(self) -> None:
         inputs, store = self._inputs(), self._workplace.store

@@ -1,7 +1,6 @@
 """The environment of a child: an allow-list, so that no secret of the worker's own environment reaches it."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 _INHERITED = (
@@ -15,6 +14,7 @@ _INHERITED = (
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
 )
+_NETWORK = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _CODE = Path(__file__).resolve().parents[1]
 
 
@@ -28,7 +28,8 @@ def child_environment(
     """
     temporary = scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    inherited = _INHERITED if offline else _INHERITED + _NETWORK
+    environment = {name: os.environ[name] for name in inherited if name in os.environ}
     return (
         environment
         | _quiet_libraries(temporary, offline)
@@ -41,7 +42,7 @@ def child_environment(
     )
 
 
-def _quiet_libraries(temporary: Path, offline: bool) -> Mapping[str, str]:
+def _quiet_libraries(temporary: Path, offline: bool) -> dict[str, str]:
     return {
         "PYTHONPATH": str(
             _CODE

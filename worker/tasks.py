@@ -1,8 +1,12 @@
 """What Celery may ask of this worker: to look for jobs when the bell rings, and to hand them back when it leaves."""
 
+import os
+import signal
+from types import FrameType
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker import state
 
 from core.queues import DOORBELL
 from worker.slots import Slots
@@ -17,12 +21,16 @@ def add_doorbell(celery: Celery, slots: Slots) -> None:
 
 
 def hand_back_on_leaving(celery: Celery, slots: Slots) -> None:
-    """Stop the slots as soon as the worker is asked to end, and on every other way out, before the pool is waited for."""
+    """Stop the slots as soon as the worker is asked to end, and on every other way out of Celery."""
 
     class HandBack(bootsteps.StartStopStep):
         """Closes before the pool stops; without it a warm shutdown would wait for the jobs to end by themselves."""
 
         requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            if slots.stopping():  # asked to end before Celery listened for signals
+                state.should_stop = os.EX_OK
 
         def close(self, worker: Any) -> None:
             slots.stop()
@@ -33,3 +41,13 @@ def hand_back_on_leaving(celery: Celery, slots: Slots) -> None:
         slots.stop()
 
     signals.worker_shutting_down.connect(on_signal, weak=False)
+
+
+def hand_back_on_signal(slots: Slots) -> None:
+    """Hear SIGTERM and SIGINT until Celery does: jobs may run by then already."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        slots.stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)

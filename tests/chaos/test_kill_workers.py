@@ -96,9 +96,9 @@ def assert_all_is_right(place: Workplace, names: dict[str, str]) -> None:
         assert place.statuses(job_id).count("succeeded") == 1
         with place.database.read() as session:
             artifacts = list_artifacts(session, job)
-        assert [artifact.name for artifact in artifacts] == ["model/weights.bin", "report.json"]
+        assert [artifact.name for artifact in artifacts] == ["model/config.json", "model/weights.bin", "report.json"]
         assert {artifact.attempt for artifact in artifacts} == {job.attempt}
-        with place.store.open(artifacts[0].sha256) as file:
+        with place.store.open(artifacts[1].sha256) as file:
             assert file.read() == place.weights(name, STEPS)
         assert set(place.steps(name)) == set(range(STEPS))
 

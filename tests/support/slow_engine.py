@@ -47,6 +47,7 @@ def slow_stage(parameters: Mapping[str, Any], events: Events, should_stop: Shoul
         if reason == "preempt":
             raise Canceled("saved a checkpoint")
     (out / "model").mkdir(exist_ok=True)
+    write_atomically(out / "model" / "config.json", json.dumps({"made_by": settings["name"]}))
     write_atomically(out / "model" / "weights.bin", expected_weights(settings))
     report = {"kind": "shrunk", "weights": hashlib.sha256(expected_weights(settings).encode()).hexdigest()}
     write_atomically(out / "report.json", json.dumps(report))

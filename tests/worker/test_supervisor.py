@@ -63,9 +63,9 @@ def test_a_job_succeeds_with_its_events_and_artifacts(
     assert [data["step"] for data in place.events(job_id, "metric")] == [0, 1, 2]
     with place.database.read() as session:
         artifacts = list_artifacts(session, job)
-    assert [artifact.name for artifact in artifacts] == ["model/weights.bin", "report.json"]
-    assert [artifact.media_type for artifact in artifacts] == ["application/octet-stream", "application/json"]
-    with place.store.open(artifacts[0].sha256) as file:
+    assert [artifact.name for artifact in artifacts] == ["model/config.json", "model/weights.bin", "report.json"]
+    assert [artifact.media_type for artifact in artifacts][:2] == ["application/json", "application/octet-stream"]
+    with place.store.open(artifacts[1].sha256) as file:
         assert file.read() == place.weights("one", 3)
     assert not (place.settings.work_dir / "jobs" / job_id).exists()
 
@@ -78,6 +78,18 @@ def test_the_child_gets_its_inputs(place: Workplace, make_supervisor: MakeSuperv
         assert (inputs / "model/config.json").read_text() == "{}"
         assert (inputs / "dataset/train.jsonl").read_text() == "{}\n"
         cancel(place, job_id)
+
+
+def test_the_result_of_a_job_is_the_model_of_the_next(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+    first = place.submit("one", steps=1)
+    assert make_supervisor().work(never)
+    second = place.submit("two", steps=1000, job={"model_id": None, "model_job_id": first})
+    with working(make_supervisor()):
+        place.wait_for_step("two")
+        model = place.settings.work_dir / "jobs" / second / "attempts/1/inputs/model"
+        assert [path.name for path in model.iterdir()] == ["config.json"]
+        assert json.loads((model / "config.json").read_text()) == {"made_by": "one"}
+        cancel(place, second)
 
 
 @pytest.mark.parametrize(
