@@ -1,0 +1,103 @@
+"""The sweep forgets what nobody needs, and nothing else."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from core.artifacts.local import LocalStore
+from core.assets import repository as assets
+from core.assets.files import FileRecord
+from core.assets.tables import Model
+from core.clock import now
+from core.db import Database
+from core.errors import NotFound
+from core.jobs import idempotency, leases, repository
+from core.jobs.idempotency import Request
+from core.jobs.leases import ArtifactRecord
+from core.settings import Settings
+from core.sweep import Swept, sweep
+from tests.support.ledger import make_job, make_owner
+
+DAY = 86_400
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def store(settings: Settings) -> LocalStore:
+    return LocalStore(settings.store_dir)
+
+
+def make_old(path: Path | None) -> None:
+    assert path is not None
+    os.utime(path, (0, 0))
+
+
+def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
+    database: Database, store: LocalStore, settings: Settings
+) -> None:
+    stored = store.put([b"bytes"])
+    with database.write() as session:
+        owner = make_owner(session)
+        model = assets.create_model(session, owner_id=owner, name="half")
+        file = FileRecord("config.json", stored.bytes, stored.sha256)
+        assets.add_file(session, Model, owner, model.id, file, max_bytes=100)
+    make_old(store.path(stored.sha256))
+    assert sweep(database, store, settings) == Swept(0, 0, 0, 0)
+    with database.write() as session:
+        session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=DAY + 1)))
+    assert sweep(database, store, settings) == Swept(0, 1, 1, 0)
+    with pytest.raises(NotFound), database.read() as session:
+        assets.get(session, Model, owner, model.id)
+
+
+def test_named_objects_stay_and_unnamed_ones_stay_while_they_are_young(
+    database: Database, store: LocalStore, settings: Settings
+) -> None:
+    result, unnamed = store.put([b"result"]), store.put([b"unnamed"])
+    with database.write() as session:
+        make_job(session)
+        claim = leases.claim(session, worker_id="w", queues=["cpu"], lease_seconds=60)
+        assert claim is not None
+        record = ArtifactRecord("report.json", result.bytes, result.sha256, "application/json")
+        leases.finish(session, claim.token, artifacts=[record], report={})
+    make_old(store.path(result.sha256))
+    assert sweep(database, store, settings).objects == 0
+    make_old(store.path(unnamed.sha256))
+    assert sweep(database, store, settings).objects == 1
+    assert store.exists(result.sha256)
+    assert not store.exists(unnamed.sha256)
+
+
+def test_expired_answers_go(database: Database, store: LocalStore, settings: Settings) -> None:
+    with database.write() as session:
+        request = Request(make_owner(session), "key", "POST", "/v1/jobs", "f" * 64)
+        idempotency.begin(session, request, hours=24)
+    assert sweep(database, store, settings).idempotency_keys == 0
+    with database.write() as session:
+        session.execute(update(idempotency.IdempotencyKey).values(expires_at=now(session)))
+    assert sweep(database, store, settings).idempotency_keys == 1
+
+
+def test_folders_of_jobs_that_are_over_go_when_they_are_old(
+    database: Database, store: LocalStore, settings: Settings
+) -> None:
+    with database.write() as session:
+        active, over = make_job(session), make_job(session)
+        repository.cancel(session, over.owner_id, over.id)
+    folders = [settings.work_dir / "jobs" / name for name in (active.id, over.id, "job_forgotten")]
+    for folder in folders:
+        (folder / "attempts" / "1").mkdir(parents=True)
+    assert sweep(database, store, settings).work_folders == 0
+    for folder in folders:
+        make_old(folder / "attempts" / "1")
+        make_old(folder)
+    make_old(settings.work_dir / "jobs")
+    assert sweep(database, store, settings).work_folders == 2
+    assert [folder.exists() for folder in folders] == [True, False, False]

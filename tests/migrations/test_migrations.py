@@ -1,0 +1,80 @@
+"""The migrations make exactly the tables of the code, on both databases, forth and back."""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import inspect, make_url
+
+from core.db import make_engine, migrate
+from core.db.migrate import alembic_config
+from core.tables import METADATA
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def empty_postgres(postgres_server: str) -> Iterator[str]:
+    name = sql.Identifier(f"prunery_migrations_{secrets.token_hex(6)}")
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        url = make_url(postgres_server).set(
+            drivername="postgresql+psycopg", database=name.as_string().strip('"')
+        )
+        yield url.render_as_string(hide_password=False)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new' / 'prunery.db'}"
+    return str(request.getfixturevalue("empty_postgres"))
+
+
+def tables(url: str) -> set[str]:
+    engine = make_engine(url)
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names - {"alembic_version"}
+
+
+def test_up_down_and_up_again_leave_what_the_code_says(empty_url: str) -> None:
+    migrate(empty_url)
+    assert tables(empty_url) == set(METADATA.tables)
+    command.downgrade(alembic_config(empty_url), "base")
+    assert tables(empty_url) == set()
+    migrate(empty_url)
+    migrate(empty_url)
+    command.check(alembic_config(empty_url))
+
+
+def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
+    migrate_once = f"from core.db import migrate; migrate({empty_url!r})"
+    running = [subprocess.Popen([sys.executable, "-c", migrate_once], cwd=ROOT) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    assert tables(empty_url) == set(METADATA.tables)
+
+
+def test_there_is_one_head() -> None:
+    assert len(ScriptDirectory.from_config(alembic_config("sqlite://")).get_heads()) == 1
+
+
+def test_a_new_migration_can_be_written(tmp_path: Path, sqlite_url: str) -> None:
+    config = alembic_config(sqlite_url)
+    config.set_main_option("version_locations", str(tmp_path))
+    command.stamp(config, "base", purge=True)
+    script = command.revision(
+        config, message="add nothing", rev_id="9999", head="base", version_path=str(tmp_path)
+    )
+    assert script is not None
+    written = tmp_path / "9999_add_nothing.py"
+    compile(written.read_text("utf-8"), str(written), "exec")
+    assert "lock_timeout" in (ROOT / "migrations" / "env.py").read_text("utf-8")
