@@ -41,8 +41,8 @@ def get_caller(
 Asker = Annotated[Caller, Depends(get_caller)]
 
 
-async def require_json(request: Request) -> None:
-    """Refuse a body that does not say it is JSON, with 415."""
+async def require_json(request: Request, _caller: Asker) -> None:
+    """Refuse a body that does not say it is JSON, with 415; who asks is settled first."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         detail = "Send the body as JSON with the header Content-Type: application/json."

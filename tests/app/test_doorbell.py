@@ -1,0 +1,86 @@
+"""The bell never holds a request up, whatever the broker does."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from core.accounts.repository import create_key, create_owner
+from core.settings import Settings
+from tests.app.conftest import MakeSettings, Service
+
+
+def started(settings: Settings) -> Iterator[Service]:
+    app = create_app(settings)
+    with app.state.services.database.write() as session:
+        owner = create_owner(session, "first")
+        _, key = create_key(session, owner.id, "key")
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield Service(app, client, owner.id, key)
+
+
+@pytest.fixture
+def deaf(make_settings: MakeSettings) -> Iterator[Service]:
+    """The application with a broker that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        yield from started(make_settings(broker_url=f"redis://127.0.0.1:{port}/0"))
+
+
+@pytest.fixture
+def dead(make_settings: MakeSettings) -> Iterator[Service]:
+    """The application with a broker that is not there."""
+    yield from started(make_settings(broker_url="redis://127.0.0.1:1/0"))
+
+
+@pytest.mark.parametrize("broker", ["dead", "deaf"])
+def test_a_job_is_accepted_while_the_broker_is_away(broker: str, request: pytest.FixtureRequest) -> None:
+    service: Service = request.getfixturevalue(broker)
+    body = service.request()
+    for _ in range(5):
+        began = time.monotonic()
+        assert service.client.post("/v1/jobs", json=body).status_code == 202
+        assert time.monotonic() - began < 2
+    wait_for(lambda: service.client.get("/readyz").json()["broker"] == "unreachable")
+    assert service.count_jobs() == 5
+
+
+def test_a_ring_arrives_over_redis(redis_url: str, make_settings: MakeSettings) -> None:
+    for service in started(make_settings(broker_url=redis_url)):
+        service.job()
+        with redis.Redis.from_url(redis_url) as client:
+            wait_for(lambda: client.llen("cpu") == 1)
+            message = json.loads(client.lrange("cpu", 0, 0)[0])
+        assert message["headers"]["task"] == "prunery.doorbell"
+        assert message["headers"]["expires"]
+        wait_for(lambda: service.client.get("/readyz").json()["broker"] == "ok")
+
+
+def test_a_ring_arrives_in_files_and_a_request_for_cuda_rings_for_gpus(
+    service: Service, tmp_path: Path
+) -> None:
+    folder = service.services.settings.data_dir / "broker" / "messages"
+    service.job(device="cuda")
+    wait_for(lambda: len(list(folder.iterdir())) == 1)
+    assert ".gpu.msg" in next(folder.iterdir()).name
+
+
+def test_the_reconciler_rings_again(make_settings: MakeSettings) -> None:
+    for service in started(make_settings(poll_seconds=0.1)):
+        folder = service.services.settings.data_dir / "broker" / "messages"
+        service.job()
+        wait_for(lambda: len(list(folder.iterdir())) >= 2, seconds=20)
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

@@ -1,0 +1,140 @@
+"""The published description is true: complete, committed, and kept by every reply."""
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from app import openapi
+from app.jobs.schemas import ENVELOPE, JobRequest
+from pruning.spec import PruneSpec
+from tests.app.conftest import Service, problem
+from tests.support.uploads import model_files
+
+STREAMS = {"download_archive", "download_artifact"}
+
+
+@pytest.fixture
+def document(service: Service) -> dict[str, Any]:
+    """The OpenAPI document."""
+    served = service.client.get("/openapi.json", headers={"Authorization": ""}).json()
+    assert isinstance(served, dict)
+    return served
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every operation."""
+    return [operation for methods in document["paths"].values() for operation in methods.values()]
+
+
+def test_the_committed_document_is_the_served_one() -> None:
+    assert openapi.PATH.read_text("utf-8") == openapi.generate(), "run python -m app.openapi --write"
+
+
+def test_every_operation_is_described_and_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    found = operations(document)
+    assert len({operation["operationId"] for operation in found}) == len(found) >= 25
+    for operation in found:
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"]
+        errors = {status for status in operation["responses"] if status >= "400"}
+        assert "500" in errors
+        for status in errors:
+            content = operation["responses"][status]["content"]
+            assert content == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+            }
+        if operation["tags"] != ["health"]:
+            assert operation["security"] == [{"ApiKey": []}]
+            assert "401" in errors
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def references(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [found for inner in value.values() for found in references(inner)]
+        return [found for inner in value for found in references(inner)] if isinstance(value, list) else []
+
+    names = document["components"]["schemas"]
+    assert {
+        reference.removeprefix("#/components/schemas/") for reference in references(document)
+    } <= names.keys()
+
+
+def test_a_request_has_every_field_of_the_engine_and_no_other(document: dict[str, Any]) -> None:
+    engine = set(PruneSpec.model_fields) - {"settings"}
+    assert set(document["components"]["schemas"]["JobRequest"]["properties"]) == engine | ENVELOPE
+    assert set(JobRequest.model_fields) == set(PruneSpec.model_fields) | ENVELOPE
+
+
+def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
+    """A validator of one of the document's schemas."""
+    resource: Resource[Any] = Resource.from_contents(document, default_specification=DRAFT202012)
+    registry: Registry[Any] = Registry().with_resource("", resource)
+    return Draft202012Validator({"$ref": f"#/components/schemas/{name}"}, registry=registry)
+
+
+def test_replies_keep_to_their_schemas(service: Service, document: dict[str, Any]) -> None:
+    job_id = service.finished({f"model/{name}": content for name, content in model_files().items()})
+    pairs = {
+        f"/v1/jobs/{job_id}": "JobView",
+        "/v1/jobs": "Listing_JobView_",
+        f"/v1/jobs/{job_id}/events": "EventPage",
+        f"/v1/jobs/{job_id}/metrics": "MetricsView",
+        f"/v1/jobs/{job_id}/artifacts": "ArtifactList",
+        "/v1/models": "Listing_ModelView_",
+        "/v1/datasets": "Listing_DatasetView_",
+        "/v1/methods": "MethodList",
+        "/v1/methods/leap": "MethodView",
+        "/healthz": "Health",
+        "/readyz": "Readiness",
+        "/v1/version": "Version",
+    }
+    for path, name in pairs.items():
+        reply = service.client.get(path)
+        assert reply.status_code == 200, reply.text
+        validator(document, name).validate(reply.json())
+    refused = service.client.get("/v1/jobs/none")
+    validator(document, "ProblemDocument").validate(problem(refused, 404, "not_found"))
+    request = service.request(method={"name": "leap", "any": 1})
+    assert validator(document, "JobRequest").is_valid(request)
+    assert not validator(document, "JobRequest").is_valid(request | {"colour": "red"})
+
+
+def test_only_the_described_methods_are_answered_and_allow_names_them(service: Service) -> None:
+    for path, described in service.app.openapi()["paths"].items():
+        url = path.format(
+            job_id="job_" + "0" * 26,
+            model_id="mdl_" + "0" * 26,
+            dataset_id="dst_" + "0" * 26,
+            artifact_id="art_" + "0" * 26,
+            name="config.json",
+        )
+        methods = {method.upper() for method in described}
+        allowed = methods | ({"HEAD"} if "GET" in methods else set())
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods:
+            reply = service.client.request(method, url)
+            problem(reply, 405, "method_not_allowed")
+            assert set(reply.headers["allow"].split(", ")) == allowed, path
+        if "GET" in methods:
+            got, told = service.client.get(url), service.client.head(url)
+            assert (told.status_code, told.content) == (got.status_code, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/jobs/", "/v2/jobs", "/v1/models/a/b", "/v1/jobs/%2e%2e", "/%00"]
+)
+def test_addresses_that_are_none(service: Service, path: str) -> None:
+    problem(service.client.get(path), 404, "not_found")
+
+
+def test_the_command_says_whether_the_file_is_stale(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openapi, "PATH", tmp_path / "openapi.json")
+    (tmp_path / "openapi.json").write_text("{}")
+    assert openapi.main([]) == 1
+    assert openapi.main(["--write"]) == 0
+    assert openapi.main([]) == 0
