@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from scipy import stats
 from sklearn import metrics as scores
 from torch import Tensor
@@ -232,7 +233,7 @@ def load_model(model_dir: Path, task: Task, *, seed: int = 0) -> PreTrainedModel
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InvalidModel(f"The model cannot be loaded: {error}", param="/model") from error
     _check_loaded(model, info, task)
     for name in ("auto_map", "layer_sizes"):  # of an earlier export; what is loaded here is the padded model

@@ -3,7 +3,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pruning.errors import InvalidData
@@ -61,9 +61,10 @@ class TestJsonl:
         assert "longer than 10 bytes" in refusal(path, Limits(line_bytes=10))
         assert "more than 1 columns" in refusal(path, Limits(columns=1))
 
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.dictionaries(st.text(min_size=1), st.text() | st.integers() | st.booleans())))
-    def test_reads_back_what_json_writes(self, tmp_path_factory, rows):
-        path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    def test_reads_back_what_json_writes(self, tmp_path, rows):
+        path = tmp_path / "train.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         assert [row for _, row in read(path)] == rows
 

@@ -1,0 +1,43 @@
+"""A tiny model, its task and tokenised rows, ready to train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from pruning.rows import examples, summarise
+from pruning.tasks import Encoded, Task, encode, load_config, load_model, load_tokenizer
+from tests.support.data import write_dataset
+from tests.support.models import save_tiny
+
+
+@dataclass(frozen=True)
+class Classroom:
+    model_dir: Path
+    task: Task
+    rows: Encoded
+
+    def model(self, *, dropout: float = 0.1) -> PreTrainedModel:
+        """A fresh copy; with dropout, so that training needs random numbers."""
+        model = load_model(self.model_dir, self.task)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        return model
+
+
+def classroom(folder: Path, *, rows: int = 50, family: str = "bert") -> Classroom:
+    model_dir = save_tiny(folder / "model", family)
+    data_dir = write_dataset(folder / "data", train=rows)
+    config, data = load_config(model_dir), summarise(data_dir)
+    task = Task.of("sequence-classification", data, config)
+    found = encode(examples(data_dir / "train.jsonl", data), task, load_tokenizer(model_dir, config), 32)
+    return Classroom(model_dir, task, found)
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether all tensors are equal bit for bit."""
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
