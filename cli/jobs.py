@@ -4,20 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cli.connection import connect
+from cli.console import out, print_table, said
 from cli.progress import JobBars, follow
 from cli.request import dataset_reference, merge, model_reference
 from cli.transfers import download as bring
 from cli.transfers import upload_dataset, upload_model
 from client import Job, PruneryClient
-
-out = Console()
-said = Console(stderr=True)
-"""For progress and remarks, so that standard output holds only what a script wants to read."""
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_...")]
 
@@ -97,7 +93,7 @@ def list_jobs(
                 f"{job.target_ratio:g}",
                 f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             )
-    out.print(table)
+    print_table(table)
 
 
 def cancel(job_id: JobId) -> None:
@@ -130,7 +126,7 @@ def methods() -> None:
     with connect() as client:
         for method in client.methods():
             table.add_row(method.name, ", ".join(method.granularities), escape(method.summary))
-    out.print(table)
+    print_table(table)
 
 
 def _watch(client: PruneryClient, job: Job) -> None:

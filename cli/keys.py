@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.orm import Session
 
 from cli.connection import KEY_FILE
+from cli.console import out, print_table, said
 from core.accounts.repository import (
     authenticate,
     create_key,
@@ -24,9 +24,6 @@ from core.errors import NotFound, Unauthorized
 from core.settings import Settings, settings_from_env
 
 application = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
-out = Console()
-said = Console(stderr=True)
-
 OwnerName = Annotated[
     str, typer.Option("--owner", help="Whose key; models, datasets and jobs belong to an owner.")
 ]
@@ -53,7 +50,7 @@ def list_all(owner: OwnerName = "default") -> None:
         for key in list_keys(session, _owner_id(session, owner)):
             revoked = f"{key.revoked_at:%Y-%m-%d %H:%M:%S}" if key.revoked_at else ""
             table.add_row(key.id, key.name, key.prefix, f"{key.created_at:%Y-%m-%d %H:%M:%S}", revoked)
-    out.print(table)
+    print_table(table)
 
 
 @application.command()

@@ -64,9 +64,8 @@ class JobBars:
             self._line(job_id, f"{data['phase']} {data['fraction']:.0%} {_message(data)}")
         elif event.type in ("warning", "attempt_lost"):
             text = data.get("message") or data.get("code") or event.type
-            self._console.print(
-                f"{self._titles[job_id]}: [yellow]{escape(str(text))}[/yellow]", highlight=False
-            )
+            line = f"{self._titles[job_id]}: [yellow]{escape(str(text))}[/yellow]"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _change(self, job_id: str, phase: str) -> None:
         self._bars.start_task(self._tasks[job_id])
@@ -79,7 +78,9 @@ class JobBars:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self._console.print(f"{self._titles[job_id]}: {text}", markup=False, highlight=False)
+            self._console.print(
+                f"{self._titles[job_id]}: {text}", markup=False, highlight=False, soft_wrap=True
+            )
 
 
 def follow(client: PruneryClient, job_id: str, bars: JobBars) -> Job:
@@ -91,9 +92,10 @@ def follow(client: PruneryClient, job_id: str, bars: JobBars) -> Job:
 
 def _message(data: dict[str, Any]) -> str:
     known = ("phase", "fraction", "message")
+    said = "" if data.get("message") == data["phase"] else str(data.get("message") or "")
     figures = (
         f"{name} {value:.4g}"
         for name, value in data.items()
         if name not in known and isinstance(value, float)
     )
-    return " ".join(part for part in (str(data.get("message") or ""), *figures) if part)
+    return " ".join(part for part in (said, *figures) if part)

@@ -18,7 +18,7 @@ _HUB_NAME = re.compile(
 
 def model_reference(text: str, upload: Callable[[Path], Model]) -> Reference:
     """A model by id, by the job that made it, by hub name (`org/name@revision`), or a folder to upload."""
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return upload(Path(text)).id
     if text.startswith("mdl_"):
         return text
@@ -34,7 +34,7 @@ def model_reference(text: str, upload: Callable[[Path], Model]) -> Reference:
 
 def dataset_reference(text: str, upload: Callable[[Path], Dataset]) -> Reference:
     """A dataset by its id, by hub name (`org/name:config@revision`), or a local file or folder to upload."""
-    if Path(text).exists():
+    if text and Path(text).exists():
         return upload(Path(text)).id
     if text.startswith("dst_"):
         return text

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cli.connection import KEY_FILE, local_url
+from cli.console import out
 from core.settings import settings_from_env
-
-out = Console()
 
 
 def serve(

@@ -1,0 +1,90 @@
+"""The commands against the real service; a test plays the worker."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.jobs.events import NewEvent
+from tests.cli.conftest import Prunery
+from tests.support.api import RESULT, Api
+
+
+@pytest.fixture
+def job(online: Prunery, model_folder: Path, dataset_file: Path) -> str:
+    code, out, err = online(
+        "submit",
+        "--model",
+        str(model_folder),
+        "--dataset",
+        str(dataset_file),
+        "--ratio",
+        "0.5",
+        "--seed",
+        "7",
+    )
+    assert code == 0, err
+    assert "README.md" in err
+    assert "kprune at 0.5 of flops, sequence-classification" in err
+    return out.strip()
+
+
+def test_a_job_is_listed_and_canceled(online: Prunery, job: str) -> None:
+    code, out, _ = online("list", "--status", "queued")
+    assert code == 0
+    assert job in out
+    assert online("cancel", job) == (0, "canceled\n", "")
+    assert job not in online("list", "--status", "queued")[1]
+    code, _, err = online("watch", job)
+    assert code == 1
+    assert err.endswith("canceled\n")
+
+
+def test_a_dry_run_shows_the_plan_and_makes_no_job(
+    online: Prunery, model_folder: Path, dataset_file: Path
+) -> None:
+    given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5")
+    code, out, err = online("submit", *given, "--dry-run", "--method", "leap", "--set", "method.max_steps=3")
+    assert code == 0, err
+    proposal = json.loads(out)
+    assert proposal["method"] == "leap"
+    assert proposal["spec"]["settings"]["max_steps"] == 3
+    assert "job_" not in out
+
+
+def test_a_job_is_watched_and_brought(online: Prunery, api: Api, job: str, tmp_path: Path) -> None:
+    claimed = api.take(job)
+    api.report(
+        claimed,
+        [NewEvent("phase", {"phase": "pruning"}), NewEvent("warning", {"code": "x", "message": "careful"})],
+    )
+    threading.Timer(1, api.succeed, [claimed]).start()
+    code, out, err = online("watch", job)
+    assert (code, out) == (0, "")
+    assert f"{job}: pruning\n" in err
+    assert f"{job}: careful\n" in err
+    assert err.endswith("succeeded\n")
+    code, out, _ = online("download", job)
+    assert (code, out) == (0, f"{job}\n")
+    assert {path.relative_to(tmp_path / job).as_posix() for path in (tmp_path / job).rglob("*.*")} == set(
+        RESULT
+    )
+    assert online("download", job, "--archive") == (0, f"{job}.tar\n", "")
+    assert (tmp_path / f"{job}.tar").stat().st_size > len(RESULT["model/model.safetensors"])
+
+
+def test_a_failed_job_says_why_and_which_field(online: Prunery, api: Api, job: str) -> None:
+    api.fail(api.take(job), "Line 3 has no label.", "/dataset")
+    code, _, err = online("watch", job)
+    assert code == 1
+    assert err.endswith("failed: /dataset: Line 3 has no label.\n")
+    code, _, err = online("download", job)
+    assert code == 2
+    assert err.startswith("error: ")
+
+
+def test_the_methods_are_listed(online: Prunery) -> None:
+    code, out, _ = online("methods")
+    assert code == 0
+    assert {"kprune", "leap", "magnitude"} <= set(out.split())
