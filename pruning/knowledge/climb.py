@@ -117,7 +117,7 @@ class Climb:
             # As the released code has it: an FFN that keeps all is left alone, an attention is refitted, to repair
             # what went wrong below. While nothing went wrong there is nothing to repair.
             self._stream.lift_teacher(site.sublayer)
-            return Step(kept, site.sublayer.output, {})
+            return Step(kept, site.sublayer.output.clone(), {})
         return self._refit(site, kept)
 
     def _choose(self, sites: Sequence[Site], budget: float, width: int | None) -> Tensor:

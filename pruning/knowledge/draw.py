@@ -8,8 +8,10 @@ from torch import Tensor
 from pruning.knowledge.stream import Batch
 from pruning.tasks import Encoded
 
-_BATCH_TOKENS = 512
-"""Tokens computed together, padding included: large enough for the matrix products, small enough to stop between."""
+_BATCH_WORK = 2**33
+"""Multiply-adds of one forward pass over a batch: large enough for fast matrix products, small enough that a stop
+between two batches is heeded within 2 seconds on one core."""
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ class Draw:
         """Tokens of each row, (rows,) int64."""
         return torch.from_numpy(self.train.lengths)[self.indices]
 
-    def batches(self, device: torch.device) -> list[Batch]:
-        """The rows sorted by length, so that almost nothing is padding."""
+    def batches(self, device: torch.device, weights: int) -> list[Batch]:
+        """The rows sorted by length, so that almost nothing is padding; `weights` is what each token meets."""
+        limit = min(_BATCH_WORK // weights, _BATCH_TOKENS[device.type])
         lengths = self.lengths
         order = torch.argsort(lengths, stable=True)
         groups: list[list[int]] = [[]]
         for position in order.tolist():
-            if groups[-1] and (len(groups[-1]) + 1) * int(lengths[position]) > _BATCH_TOKENS:
+            if groups[-1] and (len(groups[-1]) + 1) * int(lengths[position]) > limit:
                 groups.append([])
             groups[-1].append(position)
         return [self._batch(torch.tensor(group), device) for group in groups]

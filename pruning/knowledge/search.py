@@ -23,4 +23,4 @@ def search(scores: Sequence[Tensor], prices: Sequence[float], budget: float) -> 
     affordable = price[order].cumsum(0) <= budget * (1 + _ROUNDING)
     kept = torch.zeros(len(order), dtype=torch.bool)
     kept[order[affordable]] = True
-    return list(kept.split(sizes))
+    return list(torch.split(kept, sizes))

@@ -1,4 +1,4 @@
-"""The calibration rows on their way up: hidden states of the pruned model and of the dense one, a sub-layer at a time."""
+"""The calibration rows on their way up: hidden states of the pruned and the dense model, a sub-layer at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,9 +75,12 @@ class Ends:
         assert self._splice.incoming is not None  # noqa: S101 - the model ran its one layer
         return self._splice.incoming
 
-    def logits(self, batch: Batch, hidden: Tensor) -> Tensor:
-        """The model's answer (rows, outputs) when its last layer says `hidden`."""
-        self._splice.outgoing = hidden
+    def logits(self, batch: Batch, first: Tensor) -> Tensor:
+        """The model's answer (rows, outputs) when its last layer says `first` (rows, 1, hidden) of the first token.
+
+        The task heads of the supported families read no other token.
+        """
+        self._splice.outgoing = first
         logits: Tensor = self._model(**batch.inputs).logits
         return logits
 
@@ -98,11 +101,17 @@ class Knowledge:
         predictive = PredictiveKnowledge(int(batch_of_row.max()) + 1, columns)
         return cls(sublayer, batch_of_row, predictive, RepresentationalKnowledge(columns))
 
-    def add(self, batch: Batch, inner: Tensor, gradient: Tensor | None) -> None:
-        """Add a batch: U (rows, tokens, columns) and its gradient, None where it is known to be zero."""
-        self.representational.add(inner[batch.real])
-        if gradient is not None:
-            self.predictive.add(inner, gradient, self.rows[batch.rows])
+    def see(self, batch: Batch, inner: Tensor) -> None:
+        """Add U (rows, tokens, columns) of a batch to representational knowledge."""
+        self.representational.add(inner.detach(), batch.real)
+
+    def watch(self, batch: Batch, inner: Tensor) -> None:
+        """Add the gradient of U to predictive knowledge when it comes by; nothing holds it longer than that."""
+        values, batch_of_row = inner.detach(), self.rows[batch.rows]
+        inner.requires_grad_()
+        inner.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: self.predictive.add(values, gradient, batch_of_row)
+        )
 
     def units(self, balance: float) -> Tensor:
         """(units,) float64: predictive + `balance` * representational, the mean over each unit's columns."""
@@ -141,33 +150,40 @@ class Stream:
         student's logits in drawn order.
         """
         knowledge = [Knowledge.of(sublayer, self._batch_of_row) for sublayer in stack]
-        logits: Tensor | None = None
+        answers = []
         for batch, hidden in zip(self._batches, self._student, strict=True):
             with torch.set_grad_enabled(teacher is not None):
-                inners, answer = self._climb(stack, batch, hidden)
-                gradients: Sequence[Tensor | None] = [None] * len(stack)
+                logits, lowest = self._answer(knowledge, batch, hidden)
                 if teacher is not None:
-                    share = self._share[batch.rows].to(answer.device)
-                    total = (share * loss(answer, teacher[batch.rows].to(answer.device))).sum()
-                    gradients = torch.autograd.grad(total, inners)
-            for known, inner, gradient in zip(knowledge, inners, gradients, strict=True):
-                known.add(batch, inner.detach(), gradient)
-            if logits is None:
-                logits = answer.new_empty(len(self._batch_of_row), answer.shape[1], device="cpu")
-            logits[batch.rows] = answer.detach().cpu()
+                    losses = loss(logits, teacher[batch.rows].to(logits.device))
+                    total = (self._share[batch.rows].to(logits.device) * losses).sum()
+                    torch.autograd.grad(total, lowest)  # passes every watched U on its way down
+            answers.append(logits.detach().cpu())
             self._tick()
-        assert logits is not None  # noqa: S101 - there is at least one batch
-        return knowledge, logits
+        drawn = torch.cat([batch.rows for batch in self._batches]).argsort()
+        return knowledge, torch.cat(answers)[drawn]
 
-    def _climb(self, stack: Sequence[Sublayer], batch: Batch, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
-        inners: list[Tensor] = []
-        for sublayer in stack:
-            inner = sublayer.inner(hidden, batch.real)
-            if not inners and torch.is_grad_enabled():
-                inner.requires_grad_()  # the graph starts here: below is nothing to learn
-            inners.append(inner)
-            hidden = sublayer.norm(sublayer.residual_sum(hidden, inner))
-        return inners, self._ends.logits(batch, hidden)
+    def _answer(self, knowledge: Sequence[Knowledge], batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits (rows, outputs), and U of the lowest sub-layer, where the gradient's way ends."""
+        watched: list[Tensor] = []
+        *lower, top = knowledge
+        for known in lower:
+            inner = known.sublayer.inner(hidden, batch.real)
+            known.see(batch, inner)
+            watched.append(inner)
+            if torch.is_grad_enabled():
+                known.watch(batch, inner)
+            hidden = known.sublayer.norm(known.sublayer.residual_sum(hidden, inner))
+        with torch.no_grad():
+            top.see(batch, top.sublayer.inner(hidden, batch.real))
+        # The top sub-layer is an FFN, which treats every token by itself, and the task's head reads the first only.
+        first = hidden[:, :1].contiguous()
+        inner = top.sublayer.inner(first, batch.real[:, :1])
+        watched.append(inner)
+        if torch.is_grad_enabled():
+            top.watch(batch, inner)
+        first = top.sublayer.norm(top.sublayer.residual_sum(first, inner))
+        return self._ends.logits(batch, first), watched[0]
 
     @torch.no_grad()
     def equations(self, dense: Sublayer, pruned: Sublayer) -> NormalEquations:

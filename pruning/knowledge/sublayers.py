@@ -1,4 +1,7 @@
-"""One sub-layer of a post-norm encoder as frozen tensors: X -> U (what its units say) -> Y = X + U W^T + b -> norm(Y)."""
+"""One sub-layer of a post-norm encoder as frozen tensors.
+
+X -> U (what its units say) -> Y = X + U W^T + b -> norm(Y).
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -24,6 +27,7 @@ class Affine:
         return cls(weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach())
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
         return F.linear(inputs, self.weight, self.bias)
 
     def rows(self, kept: Tensor) -> Self:
@@ -33,6 +37,10 @@ class Affine:
     def columns(self, kept: Tensor) -> Self:
         """Only the inputs where `kept` (inputs,) is true."""
         return replace(self, weight=self.weight[:, kept])
+
+    def clone(self) -> Self:
+        """A copy that no longer follows the module."""
+        return replace(self, weight=self.weight.clone(), bias=self.bias.clone())
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Attention(Sublayer):
         if not self.units:
             return hidden.new_zeros(*hidden.shape[:2], 0)
         query, key, value = (
-            part(hidden).unflatten(-1, (self.units, self.size)).transpose(1, 2)
+            part(hidden).view(*hidden.shape[:2], self.units, self.size).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         )
         visible = None if bool(real.all()) else real[:, None, None, :]

@@ -37,7 +37,7 @@ class KPrune(Method):
 
     name = "kprune"
     title = "K-prune"
-    summary = "Removes heads and neurons without retraining: keeps the dense model's knowledge and refits by least squares."
+    summary = "Removes heads and neurons without retraining: keeps what the dense model knows, refits by least squares."
     granularities = frozenset({"structured"})
     measures = frozenset({"flops", "weights"})
     empties_sublayers = True
@@ -77,7 +77,7 @@ class KPrune(Method):
         )
         sites = _sites(context.model, groups)
         draw = Draw.of(context.train, self.settings.calibration_tokens, context.spec.seed)
-        batches = draw.batches(context.device)
+        batches = draw.batches(context.device, sum(site.sublayer.work for site in sites))
         pulse = Pulse(context, len(batches) * total_work(sites))
         with Ends.of(context.model) as ends:
             batch_of_row = torch.arange(len(draw)) // _GRADIENT_BATCH

@@ -1,0 +1,64 @@
+"""A tiny model, random rows, and the context in which K-prune works on them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from pruning.costs import ModelShape
+from pruning.labels import Labels
+from pruning.methods import Context
+from pruning.planning import Plan
+from pruning.spec import Event, PruneSpec, StopReason
+from pruning.tasks import Encoded, Task
+
+
+def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed: int = 0) -> Encoded:
+    """Rows of random tokens and different lengths; the labels are NaN, so whoever reads them is found out."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(3, longest + 1, rows)
+    tokens = generator.integers(5, model.config.vocab_size, lengths.sum()).astype(np.int32)
+    return Encoded(
+        tokens=tokens,
+        segments=None,
+        offsets=np.concatenate([[0], lengths.cumsum()]),
+        labels=np.full(rows, np.nan),
+        pad_token=model.config.pad_token_id,
+        integral=False,
+    )
+
+
+def context(
+    model: PreTrainedModel,
+    work: Path,
+    *,
+    rows: Encoded | None = None,
+    ratio: float = 0.5,
+    measure: str = "flops",
+    allocation: str = "global",
+    seed: int = 0,
+    events: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], StopReason | None] = lambda: None,
+) -> Context:
+    """The context of a run on `model`, which may have one output (regression) or more."""
+    train = rows or random_rows(model)
+    regression = model.config.num_labels == 1
+    names = () if regression else tuple(map(str, range(model.config.num_labels)))
+    labels = Labels(names, {name: int(name) for name in names}, trained=True)
+    return Context(
+        spec=PruneSpec(target_ratio=ratio, target_measure=measure, allocation=allocation, seed=seed),
+        plan=Plan.model_construct(),
+        shape=ModelShape.from_config(model.config.to_dict()),
+        model=model,
+        task=Task("regression" if regression else "sequence-classification", labels),
+        train=train,
+        teacher_dir=None,
+        device=torch.device("cpu"),
+        work=work,
+        events=events,
+        should_stop=should_stop,
+        span=(0.0, 1.0),
+        mean_length=train.mean_length,
+    )
