@@ -7,7 +7,8 @@ from typing import Any
 
 from app.datasets.complete import summarise_files
 from app.jobs.references import FoundDataset, FoundModel, find_dataset, find_model
-from app.jobs.schemas import Choice, JobRequest
+from app.jobs.request import JobRequest
+from app.jobs.schemas import Choice
 from app.jobs.views import choice, job_view
 from app.services import Services
 from core.accounts.repository import Caller

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.hub import resolve_dataset, resolve_model
-from app.jobs.schemas import HubDataset, HubModel, JobModel
+from app.jobs.request import HubDataset, HubModel, JobModel
 from app.services import Services
 from core.artifacts.repository import list_artifacts
 from core.assets import repository as assets

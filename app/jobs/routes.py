@@ -11,7 +11,8 @@ from app.http.links import base_url
 from app.http.pagination import Cursor, Limit, Listing, listing
 from app.http.problem import Responses, problems
 from app.jobs import create, views
-from app.jobs.schemas import Choice, JobRequest, JobView
+from app.jobs.request import JobRequest
+from app.jobs.schemas import Choice, JobView
 from app.services import Services
 from core.jobs import repository
 from core.jobs.states import TERMINAL, Status

@@ -3,7 +3,8 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from core.settings import Settings
 from tests.app.conftest import MakeSettings, Service
 
 
+@contextmanager
 def started(settings: Settings) -> Iterator[Service]:
+    """The application, running."""
     app = create_app(settings)
     with app.state.services.database.write() as session:
         owner = create_owner(session, "first")
@@ -30,13 +33,15 @@ def deaf(make_settings: MakeSettings) -> Iterator[Service]:
     """The application with a broker that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        yield from started(make_settings(broker_url=f"redis://127.0.0.1:{port}/0"))
+        with started(make_settings(broker_url=f"redis://127.0.0.1:{port}/0")) as service:
+            yield service
 
 
 @pytest.fixture
 def dead(make_settings: MakeSettings) -> Iterator[Service]:
     """The application with a broker that is not there."""
-    yield from started(make_settings(broker_url="redis://127.0.0.1:1/0"))
+    with started(make_settings(broker_url="redis://127.0.0.1:1/0")) as service:
+        yield service
 
 
 @pytest.mark.parametrize("broker", ["dead", "deaf"])
@@ -52,7 +57,7 @@ def test_a_job_is_accepted_while_the_broker_is_away(broker: str, request: pytest
 
 
 def test_a_ring_arrives_over_redis(redis_url: str, make_settings: MakeSettings) -> None:
-    for service in started(make_settings(broker_url=redis_url)):
+    with started(make_settings(broker_url=redis_url)) as service:
         service.job()
         with redis.Redis.from_url(redis_url) as client:
             wait_for(lambda: client.llen("cpu") == 1)
@@ -72,14 +77,13 @@ def test_a_ring_arrives_in_files_and_a_request_for_cuda_rings_for_gpus(
 
 
 def test_the_reconciler_rings_again(make_settings: MakeSettings) -> None:
-    for service in started(make_settings(poll_seconds=0.1)):
+    with started(make_settings(poll_seconds=0.1)) as service:
         folder = service.services.settings.data_dir / "broker" / "messages"
         service.job()
         wait_for(lambda: len(list(folder.iterdir())) >= 2, seconds=20)
 
 
-def wait_for(condition: object, seconds: float = 20) -> None:
-    assert callable(condition)
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
