@@ -44,7 +44,7 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class FoundDataset:
-    """A dataset's row or its hub repository, and how the reply names it."""
+    """How the reply names a dataset, its hub repository, and its row; only a first use of the hub has none yet."""
 
     shown: Json
     row: Dataset | None = None
@@ -76,7 +76,9 @@ def find_dataset(services: Services, owner_id: str, reference: str | HubDataset)
     if isinstance(reference, HubDataset):
         hub = resolve_dataset(services, reference.hub, reference.config, reference.revision, "/dataset")
         shown = {"hub": reference.hub, "config": reference.config, "revision": hub.revision}
-        return FoundDataset(shown, hub=hub)
+        with services.database.read() as session:
+            known = assets.find_hub_dataset(session, owner_id, hub)
+        return FoundDataset(shown, row=known, hub=hub)
     with services.database.read() as session:
         row = assets.get(session, Dataset, owner_id, reference)
     _require_complete(row, "/dataset")

@@ -68,14 +68,19 @@ def hub_model(session: Session, owner_id: str, found: HubModelInfo) -> Model:
     return _added(session, model, found.files)
 
 
-def hub_dataset(session: Session, owner_id: str, found: HubDatasetInfo) -> Dataset:
-    """The owner's dataset of this commit of the hub, made when it is the first use of it."""
+def find_hub_dataset(session: Session, owner_id: str, found: HubDatasetInfo) -> Dataset | None:
+    """The owner's dataset of this commit of the hub, if there is one."""
     same = (
         Dataset.hub_id == found.hub_id,
         Dataset.hub_revision == found.revision,
         Dataset.hub_config.is_not_distinct_from(found.config),
     )
-    known = session.scalars(select(Dataset).where(Dataset.owner_id == owner_id, *same).limit(1)).one_or_none()
+    return session.scalars(select(Dataset).where(Dataset.owner_id == owner_id, *same).limit(1)).one_or_none()
+
+
+def hub_dataset(session: Session, owner_id: str, found: HubDatasetInfo) -> Dataset:
+    """The owner's dataset of this commit of the hub, made when it is the first use of it."""
+    known = find_hub_dataset(session, owner_id, found)
     if known is not None:
         return known
     dataset = Dataset(

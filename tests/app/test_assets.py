@@ -9,6 +9,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
+from core.assets.files import FileRecord
+from core.assets.repository import mark_fetched
 from tests.app.conftest import MakeSettings, Service, problem
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files
@@ -134,6 +136,23 @@ def test_a_job_on_the_hub_is_queued_without_a_plan(with_hub: Service, hub_server
     )
     problem(refused, 422, "invalid_spec", "/method/x")
     assert len(with_hub.client.get("/v1/models").json()["data"]) == 1
+
+
+def test_a_dataset_of_the_hub_that_a_job_has_fetched_is_planned_with(
+    with_hub: Service, hub_server: HubServer
+) -> None:
+    publish(hub_server)
+    body = {"model": {"hub": "org/tiny"}, "dataset": {"hub": "org/words"}, "target_ratio": 0.5}
+    assert with_hub.client.post("/v1/jobs", json=body).json()["plan"] is None
+    dataset = with_hub.client.get("/v1/datasets").json()["data"][0]
+    known = with_hub.client.get(f"/v1/datasets/{with_hub.complete('datasets', dataset_files())}").json()
+    files = [FileRecord(file["name"], file["bytes"], file["sha256"]) for file in known["files"]]
+    with with_hub.services.database.write() as session:
+        mark_fetched(session, dataset["id"], files=files, digest=known["digest"], summary=known["summary"])
+    job = with_hub.client.post("/v1/jobs", json=body).json()
+    assert job["plan"]["cost_after"] > 0
+    assert job["task"] == "sequence-classification"
+    assert len(with_hub.client.get("/v1/datasets").json()["data"]) == 2
 
 
 def test_a_stored_answer_needs_no_hub(with_hub: Service, hub_server: HubServer) -> None:
