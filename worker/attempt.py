@@ -1,4 +1,4 @@
-"""One attempt at a job: fetch what is missing, lay out the inputs, run the engine in a child, store the results."""
+"""One attempt at a job: fetch what is missing, lay out the inputs, run the engine, store the results."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stages:
-    """The modules that run in child processes: fixed by the code that builds the worker, never by a request."""
+    """The modules that run in child processes: fixed by who builds the worker, never by a request."""
 
     fetch: str = "worker.fetch"
     prune: str = "worker.child"
@@ -51,7 +51,7 @@ class Finished:
 
 
 class Attempt:
-    """The work between a claim and its settlement. What it writes lies in `folder` or is an unnamed object of the store."""
+    """The work between a claim and its settlement; it writes to `folder` and adds unnamed objects to the store."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Attempt:
 
 
 def smaller_batches(spec: Mapping[str, Any], halvings: int) -> dict[str, Any]:
-    """The spec with every batch size it names halved `halvings` times: what ran out of memory is tried smaller."""
+    """The spec with every batch size that it names halved: what ran out of memory is tried smaller."""
     return {name: _smaller(name, value, halvings) for name, value in spec.items()}
 
 

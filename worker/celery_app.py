@@ -1,4 +1,4 @@
-"""Everything that Celery is told. It brings rings and manages the process; no job depends on what it delivers."""
+"""Everything that Celery is told. It brings rings; no job depends on what it delivers."""
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -25,14 +25,14 @@ def make_celery(settings: Settings) -> Celery:
         accept_content=["json"],  # nothing in a message is executed: no pickle
         task_serializer="json",
         # How a ring is treated
-        task_acks_late=False,  # acknowledged on receipt: no visibility timeout applies, nothing is delivered twice
+        task_acks_late=False,  # acknowledged on receipt: no visibility timeout, no second delivery
         task_ignore_result=True,  # the row is the result; there is no result backend
         task_store_errors_even_if_ignored=False,
         worker_prefetch_multiplier=1,  # a worker takes no more rings than it has slots ...
-        worker_disable_prefetch=not on_files,  # ... and none while they are taken, where the transport can do that
-        worker_enable_remote_control=not on_files,  # `celery inspect ping`; the file system transport would pile up files
+        worker_disable_prefetch=not on_files,  # ... and none while they are taken, where it can
+        worker_enable_remote_control=not on_files,  # `celery inspect`; on files it would pile up replies
         # The process
-        worker_pool="threads",  # solo answers no ping while it works, prefork forbids child processes of its own
+        worker_pool="threads",  # solo answers no ping while it works, prefork may have no children
         worker_concurrency=settings.worker_slots,
         worker_hijack_root_logger=False,  # logging is the service's own
         worker_redirect_stdouts=False,
@@ -43,7 +43,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options=options,
         broker_connection_timeout=2.0,
         broker_connection_retry=True,
-        broker_connection_retry_on_startup=True,  # a worker starts without its broker: it looks for jobs by itself
+        broker_connection_retry_on_startup=True,  # it looks for jobs by itself until then
         broker_connection_max_retries=None,  # for ever
         broker_channel_error_retry=True,  # two workers may reach for one message file; the loser tries again
     )

@@ -1,7 +1,7 @@
 """What a worker and its child say to each other: one JSON object per line, over the child's own pipes.
 
-Down (the child's stdin): first one order, later perhaps a stop. Up (the child's stdout): events, then one outcome.
-The end of the file of the downward pipe means that the worker is dead.
+Down (the child's stdin): first one order, later perhaps a stop. Up (the child's stdout): events, then one
+outcome. The end of the downward pipe means that the worker is dead.
 """
 
 import json
@@ -14,7 +14,7 @@ from pruning.errors import ErrorClass
 from pruning.spec import StopReason
 
 LINE_LIMIT = 1 << 20
-"""Bytes of one message. An event is a few hundred bytes; anything near the limit is a fault, not a message."""
+"""Bytes of one message. An event is a few hundred bytes; anything near the limit is a fault."""
 
 _CHUNK = 1 << 16
 
@@ -75,7 +75,7 @@ def read_outcome(message: Mapping[str, Any]) -> Outcome:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """One line. NaN and infinity are refused (ValueError): they are no JSON, and the database would refuse them."""
+    """One line. Raises ValueError for NaN and infinity: they are no JSON."""
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
@@ -100,7 +100,7 @@ class Receiver:
         self.ended = False
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole message that is there now. Raises BrokenChannel for an endless line or a line that is none."""
+        """Every whole message that is there now. Raises BrokenChannel for a line that is none."""
         messages: list[dict[str, Any]] = []
         while not self.ended and (chunk := self._chunk()) is not None:
             self.ended = chunk == b""

@@ -10,7 +10,7 @@ from worker.stage import run_stage
 
 
 def prune_stage(parameters: Mapping[str, Any], events: Events, should_stop: ShouldStop) -> dict[str, Any]:
-    """Run the engine on the folders named in `parameters` (spec, model, dataset, out) and return its report."""
+    """Run the engine with `parameters` (spec, and the folders model, dataset, out); returns its report."""
     from pruning.run import prune
 
     report = prune(

@@ -42,7 +42,8 @@ def accelerators() -> list[str]:
     if program is None or visible == "":
         return []
     try:
-        answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+        command = [program, *_QUERY]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
     return answer.stdout.split()
@@ -54,7 +55,7 @@ def _for_slots(settings: Settings) -> list[str | None]:
     found: list[str | None] = [*accelerators()]
     if len(found) < settings.worker_slots:
         raise NoDevice(
-            f"PRUNERY_WORKER_QUEUE is gpu and PRUNERY_WORKER_SLOTS is {settings.worker_slots}, but this machine "
-            f"offers {len(found)} NVIDIA devices; lower the slots, or set PRUNERY_WORKER_QUEUE=cpu."
+            f"PRUNERY_WORKER_QUEUE is gpu and PRUNERY_WORKER_SLOTS is {settings.worker_slots}, but this "
+            f"machine offers {len(found)} NVIDIA devices; lower the slots, or set PRUNERY_WORKER_QUEUE=cpu."
         )
     return found[: settings.worker_slots]

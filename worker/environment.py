@@ -23,8 +23,8 @@ def child_environment(
 ) -> dict[str, str]:
     """The variables of a child that keeps its temporary and cached files under `scratch`.
 
-    `device` is the accelerator's id for CUDA_VISIBLE_DEVICES; None hides every one. `offline` is False only for the
-    stage that downloads from the hub.
+    `device` is the accelerator's id for CUDA_VISIBLE_DEVICES; None hides every one. `offline` is False only for
+    the stage that downloads from the hub.
     """
     temporary = scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)

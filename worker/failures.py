@@ -25,9 +25,10 @@ _MESSAGE_LIMIT = 500
 
 
 def classify(error: Exception) -> Outcome:
-    """The outcome of a stage that ended by `error`. Torch's errors are known by name: the worker imports no torch.
+    """The outcome of a stage that ended by `error`.
 
-    A fault of our own is logged with its traceback; the owner gets one line.
+    Torch's errors are known by name: the worker imports no torch. A fault of our own is logged with its
+    traceback; the owner gets one line.
     """
     name, text = type(error).__name__, str(error)
     if isinstance(error, Canceled):

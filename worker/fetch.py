@@ -1,6 +1,6 @@
-"""The stage that downloads from the hub: the only child with a network, and the only one that is told the hub's token.
+"""The stage that downloads from the hub: the only child with a network, and the only one told the hub's token.
 
-It is told on its pipe, not in its environment. What it downloads it also inspects: the bytes are a stranger's.
+It is told on its pipe, not in its environment. It also inspects what it downloads: the bytes are a stranger's.
 """
 
 import sys
@@ -16,7 +16,7 @@ from core.assets.files import FileRecord, HubReference
 from core.assets.hub import HubClient
 from core.inputs import Input
 from core.settings import Settings
-from pruning.readers import LIMITS, Limits
+from pruning.readers import Limits
 from pruning.spec import Columns, Event, Events, ShouldStop
 from worker.stage import run_stage
 
@@ -62,7 +62,7 @@ def fetch_stage(parameters: Mapping[str, Any], events: Events, should_stop: Shou
 
 @contextmanager
 def _growth_reported(folder: Path, total: int, events: Events) -> Iterator[None]:
-    """Say how much has arrived while the block runs; silence, when nothing arrives, is for the stall timeout."""
+    """Say how much has arrived while the block runs; when nothing arrives, the stall timeout sees it."""
     ended = threading.Event()
 
     def report() -> None:

@@ -12,7 +12,7 @@ _UNFINISHED = (".draft", ".tmp")
 
 @dataclass(frozen=True)
 class AttemptFolder:
-    """An attempt writes only here, so a predecessor that is not quite dead cannot overwrite its successor's work."""
+    """An attempt writes only here: a predecessor that is not quite dead cannot spoil its successor's work."""
 
     job: Path
     number: int
@@ -54,8 +54,8 @@ class AttemptFolder:
     def resume(self) -> int | None:
         """Copy the checkpoints of the newest lower attempt that left any; returns its number.
 
-        Copied, not linked: the attempt they come from may still be running on a machine that lost its lease. Whether
-        a file is whole is the engine's own check (each carries its checksum); files known as unfinished stay behind.
+        Copied, not linked: the attempt they come from may still be running on a machine that lost its lease.
+        Whether a step is whole is the engine's own check, by checksums; what is known as a draft stays behind.
         """
         for number in range(self.number - 1, 0, -1):
             source = self.job / "attempts" / str(number) / "out" / "work"

@@ -1,4 +1,4 @@
-"""The thread that keeps an attempt's lease: it writes the child's news to the database and brings back the answer."""
+"""The thread that keeps an attempt's lease: it writes the child's news and brings back the answer."""
 
 import logging
 import threading
@@ -36,9 +36,9 @@ KEPT_EVENTS = 2000
 class Heartbeat:
     """Renews one lease until it is closed.
 
-    Every database call is made in a thread of its own, so that a database that hangs can stop neither the supervision
-    of the child nor the self-fence. `lost` says that the token is no longer valid, `cancel_requested` that the owner
-    wants the job stopped.
+    Every database call is made in a thread of its own, so that a database that hangs can stop neither the
+    supervision of the child nor the self-fence. `lost` says that the token is no longer valid,
+    `cancel_requested` that the owner wants the job stopped.
     """
 
     def __init__(self, database: Database, token: Token, settings: Settings, *, claimed_at: float) -> None:
@@ -60,7 +60,7 @@ class Heartbeat:
         return time.monotonic() - self._renewed_at
 
     def tell(self, event: Event) -> None:
-        """Pass on what the child said with the next renewal. Of several progress events only the last one is kept."""
+        """Pass on what the child said with the next renewal; of several progress events only the last."""
         with self._wake:
             if event.type == "progress":
                 self._news = deque((old for old in self._news if old.type != "progress"), KEPT_EVENTS)
@@ -85,7 +85,7 @@ class Heartbeat:
                 log.warning("%s: %s", self._token.job_id, error)
                 self._pause()
             except Exception:
-                # Whatever it is, the child must not run on a lease that nobody renews: the self-fence ends it in time.
+                # Whatever it is: on a lease that nobody renews, the self-fence ends the child in time.
                 log.exception("%s: the lease could not be renewed", self._token.job_id)
                 self._pause()
 

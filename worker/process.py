@@ -17,16 +17,16 @@ TAIL_BYTES = 4000
 
 
 class ChildProcess:
-    """A fresh interpreter (exec, never a bare fork: the worker has threads and open database connections) that runs one module.
+    """A fresh interpreter that runs one module; never a bare fork: the worker has threads and open connections.
 
-    It leads its own session, so a signal to the worker's group does not reach it and one kill reaches all that it
-    started. The thread that constructs it must be the one that supervises it: the child asks the kernel to be
-    killed when its parent THREAD ends (prctl PR_SET_PDEATHSIG).
+    It leads its own session, so a signal to the worker's group does not reach it and one kill reaches all that
+    it started. The thread that constructs it must be the one that supervises it: the child asks the kernel to
+    be killed when its parent THREAD ends (`worker.tether`).
     """
 
     def __init__(self, module: str, *, environment: Mapping[str, str], folder: Path) -> None:
         command = [sys.executable, "-P", "-m", "worker.tether", str(os.getpid()), module]
-        self._process = subprocess.Popen(  # noqa: S603 - a fixed interpreter and a module named by our own code
+        self._process = subprocess.Popen(  # noqa: S603 - modules of our own
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ class ChildProcess:
             self._downward.flush()
 
     def receive(self, timeout: float) -> list[dict[str, Any]]:
-        """The messages that arrive within `timeout` seconds, returning at the first ones. Raises BrokenChannel."""
+        """The messages of the next `timeout` seconds, returning at the first ones. Raises BrokenChannel."""
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._stderr:
                 self._read_stderr()
@@ -70,7 +70,7 @@ class ChildProcess:
         return messages
 
     def exited(self) -> bool:
-        """Whether the child is dead. It stays a zombie until `close`, so its group id cannot be reused meanwhile."""
+        """Whether the child is dead. Until `close` it stays a zombie, so its group id cannot be reused."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None

@@ -1,4 +1,4 @@
-"""Bring what an attempt made into the store. Nothing is published by this: the commit that names the files does that."""
+"""Bring what an attempt made into the store. What publishes it is the commit that names the files."""
 
 import mimetypes
 import stat
@@ -32,7 +32,7 @@ def publish(out: Path, store: Store) -> list[ArtifactRecord]:
 
 
 def deliverables(out: Path) -> Iterator[Path]:
-    """The regular files under `out` in order of their names, without the private folder. Links are not followed."""
+    """The regular files under `out` by name, without the private folder. Links are not followed."""
     for path in sorted(out.rglob("*")):
         private = path.relative_to(out).parts[0] == PRIVATE
         if not private and stat.S_ISREG(path.lstat().st_mode):

@@ -1,4 +1,4 @@
-"""How many jobs run at once, and who begins them: a ring from the broker, or the worker's own look at the database."""
+"""How many jobs run at once, and what begins them: a ring, or the worker's own look at the database."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 Work = Callable[[Callable[[], bool]], bool]
-"""Takes one job and stays with it to its end, told by its argument whether to hand it back; says whether there was one."""
+"""Takes one job to its end, told by its argument whether to hand it back; says whether there was one."""
 
 
 class Slots:
@@ -25,7 +25,7 @@ class Slots:
         return self._stopping
 
     def run(self) -> None:
-        """Work in the caller's thread until nothing is left to do; returns at once when every slot is taken."""
+        """Work in the caller's thread until nothing is left; returns at once when every slot is taken."""
         if not self.stopping() and self._free.acquire(blocking=False):
             self._run_held()
 
@@ -39,7 +39,7 @@ class Slots:
             thread.start()
 
     def stop(self) -> None:
-        """Begin no more jobs, and let the running ones know. Safe inside a signal handler: it takes no lock."""
+        """Begin no more jobs, and let the running ones know. Safe in a signal handler: it takes no lock."""
         self._stopping = True
 
     def join(self) -> None:

@@ -25,7 +25,7 @@ Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
 
 
 def run_stage(stage: Stage) -> int:
-    """Run one stage to its end and return the exit code (0: done, stopped or failed in a way that was reported)."""
+    """Run one stage to its end; returns the exit code, 0 when the end was reported."""
     upward = _take_stdout()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # Not sys.stdin: the interpreter waits for its lock on the way out, and a thread sits in a read of it.
@@ -51,7 +51,7 @@ def _work(stage: Stage, order: Order, events: Events, should_stop: ShouldStop) -
 
 
 def _take_stdout() -> IO[bytes]:
-    """Keep the pipe up to ourselves, and let whatever libraries print go to stderr. The copy is not inherited."""
+    """Keep the pipe up to ourselves, uninherited, and let whatever libraries print go to stderr."""
     upward = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return upward
@@ -104,7 +104,7 @@ class _Downward:
 
 
 def _finite(data: Any) -> Any:
-    """The same data with NaN and infinity as null, for JSON has neither: a diverged loss must not end its own report."""
+    """The data with NaN and infinity as null: JSON has neither, and a diverged loss is worth reporting."""
     if isinstance(data, Mapping):
         return {str(key): _finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

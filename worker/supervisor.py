@@ -24,7 +24,7 @@ _RETRY_SECONDS = 0.5
 
 
 class Supervisor:
-    """Claims jobs and stays with each to its end, in the caller's thread: the child's life hangs on that thread."""
+    """Claims jobs and stays with each to its end, in the caller's thread, which the child's life hangs on."""
 
     def __init__(self, workplace: Workplace, *, worker_id: str) -> None:
         self._workplace = workplace

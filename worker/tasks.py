@@ -1,4 +1,4 @@
-"""What Celery may ask of this worker: to look for jobs when the bell rings, and to hand them back when it leaves."""
+"""What Celery asks of a worker: to look for jobs when the bell rings, to hand them back when it leaves."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from worker.slots import Slots
 
 
 def add_doorbell(celery: Celery, slots: Slots) -> None:
-    """Register the only task. It carries no job: the pool's thread claims and supervises until none is left."""
+    """Register the only task. It carries no job: its thread claims and supervises until none is left."""
 
     @celery.task(name=DOORBELL, ignore_result=True)
     def doorbell() -> None:
@@ -24,7 +24,7 @@ def hand_back_on_leaving(celery: Celery, slots: Slots) -> None:
     """Stop the slots as soon as the worker is asked to end, and on every other way out of Celery."""
 
     class HandBack(bootsteps.StartStopStep):
-        """Closes before the pool stops; without it a warm shutdown would wait for the jobs to end by themselves."""
+        """Closes before the pool stops; without it a warm shutdown would wait for the jobs to end."""
 
         requires = ("celery.worker.components:Pool",)
 

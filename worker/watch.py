@@ -18,10 +18,10 @@ from worker.process import ChildProcess
 log = logging.getLogger(__name__)
 
 FENCE = 0.7
-"""Part of the lease after which an attempt without renewal ends itself: well before another worker may begin."""
+"""Part of the lease after which an attempt without renewal ends itself, before another may begin."""
 
 PREEMPT_GRACE_SECONDS = 30.0
-"""Least time for the last checkpoint when a worker leaves; compose waits twice as long before it kills the worker."""
+"""Least time for the last checkpoint when a worker leaves; compose gives the worker twice as long."""
 
 _TICK = 0.2
 

@@ -52,7 +52,7 @@ def submit(place: Workplace, number: int) -> str:
 
 
 def kill_at_random(place: Workplace, workers: list[subprocess.Popen[bytes]]) -> int:
-    """Kill a random worker while jobs run, start another in its place, until all is done; returns the kills."""
+    """Kill a random worker while jobs run, and start another, until all is done; returns the kills."""
     chance = random.Random(0)
     kills, deadline, next_kill = 0, time.monotonic() + LIMIT_SECONDS, time.monotonic()
     while any(job.status not in TERMINAL for job in place.jobs()):
@@ -96,7 +96,11 @@ def assert_all_is_right(place: Workplace, names: dict[str, str]) -> None:
         assert place.statuses(job_id).count("succeeded") == 1
         with place.database.read() as session:
             artifacts = list_artifacts(session, job)
-        assert [artifact.name for artifact in artifacts] == ["model/config.json", "model/weights.bin", "report.json"]
+        assert [artifact.name for artifact in artifacts] == [
+            "model/config.json",
+            "model/weights.bin",
+            "report.json",
+        ]
         assert {artifact.attempt for artifact in artifacts} == {job.attempt}
         with place.store.open(artifacts[1].sha256) as file:
             assert file.read() == place.weights(name, STEPS)

@@ -1,7 +1,7 @@
-"""A stage that stands in for the engine: it works in short steps, keeps a checkpoint, and misbehaves when asked to.
+"""A stage that stands in for the engine: it works in short steps, keeps checkpoints, misbehaves when asked to.
 
-Every step that is begun is a line of the file `trace`, so a test can count what was done twice. What it leaves in `out/model` depends
-on the spec alone.
+Every step that is begun is a line of the file `trace`, so a test can count what was done twice. What it leaves
+in `out/model` depends on the spec alone.
 """
 
 import hashlib
@@ -106,7 +106,7 @@ def _upward_descriptor() -> int:
     """The private copy of the pipe to the worker: the lowest pipe beyond the three standard ones."""
     for descriptor in range(3, 64):
         try:
-            if os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:"):
+            if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("pipe:"):
                 return descriptor
         except OSError:
             continue

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from core.artifacts.local import LocalStore
 from core.assets import repository as assets
 from core.assets.files import FileRecord
 from core.db import Database
+from core.errors import DatabaseUnavailable
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job, JobEvent
 from core.settings import Settings
@@ -30,6 +32,19 @@ FAST = {
     "cancel_grace_seconds": 1.0,
     "retry_backoff_seconds": 0.1,
 }
+
+
+class FlickeringDatabase(Database):
+    """A real database that a test can take away."""
+
+    away = False
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        if self.away:
+            raise DatabaseUnavailable("The database does not answer.")
+        with super().write() as session:
+            yield session
 
 
 class Workplace:

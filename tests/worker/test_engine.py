@@ -88,7 +88,9 @@ def test_a_model_of_the_hub_is_fetched_pruned_and_published(
 
 
 @pytest.mark.usefixtures("model", "dataset")
-def test_a_hub_that_fails_is_asked_again_later(place: Place, supervisor: Supervisor, hub_server: HubServer) -> None:
+def test_a_hub_that_fails_is_asked_again_later(
+    place: Place, supervisor: Supervisor, hub_server: HubServer
+) -> None:
     job_id = place.submit(job={"spec": SPEC, **refer(place, hub_server)})
     hub_server.broken = True
     assert supervisor.work(never)
@@ -98,7 +100,9 @@ def test_a_hub_that_fails_is_asked_again_later(place: Place, supervisor: Supervi
 
 
 @pytest.mark.usefixtures("dataset")
-def test_a_lying_file_of_the_hub_is_refused(place: Place, supervisor: Supervisor, hub_server: HubServer, model: Repository) -> None:
+def test_a_lying_file_of_the_hub_is_refused(
+    place: Place, supervisor: Supervisor, hub_server: HubServer, model: Repository
+) -> None:
     """The hub lists one file and sends another."""
     inputs = refer(place, hub_server)
     model.files["model.safetensors"] = model.files["model.safetensors"][:-1] + b"?"

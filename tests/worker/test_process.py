@@ -146,7 +146,7 @@ def test_the_environment_holds_no_secret_and_no_network(
 
 
 def test_no_child_outlives_a_worker_killed_with_9(tmp_path: Path) -> None:
-    """The parent is a real process that spawns in a thread, as a worker does; its death takes the child along."""
+    """The parent is a real process that spawns in a thread, as a worker does."""
     program = textwrap.dedent(
         f"""
         import sys, threading, time

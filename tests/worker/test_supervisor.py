@@ -17,10 +17,13 @@ from core.errors import StorageFull
 from core.jobs import repository
 from core.jobs.states import Status
 from core.jobs.tables import Job
-from tests.support.workers import Workplace, until
+from tests.support.workers import FlickeringDatabase, Workplace, until
+from worker.attempt import Stages
+from worker.attempt import Workplace as AtWork
 from worker.supervisor import Supervisor
 
 MakeSupervisor = Callable[..., Supervisor]
+SLOW = Stages(prune="tests.support.slow_engine")
 
 
 def never() -> bool:
@@ -63,8 +66,15 @@ def test_a_job_succeeds_with_its_events_and_artifacts(
     assert [data["step"] for data in place.events(job_id, "metric")] == [0, 1, 2]
     with place.database.read() as session:
         artifacts = list_artifacts(session, job)
-    assert [artifact.name for artifact in artifacts] == ["model/config.json", "model/weights.bin", "report.json"]
-    assert [artifact.media_type for artifact in artifacts][:2] == ["application/json", "application/octet-stream"]
+    assert [artifact.name for artifact in artifacts] == [
+        "model/config.json",
+        "model/weights.bin",
+        "report.json",
+    ]
+    assert [artifact.media_type for artifact in artifacts][:2] == [
+        "application/json",
+        "application/octet-stream",
+    ]
     with place.store.open(artifacts[1].sha256) as file:
         assert file.read() == place.weights("one", 3)
     assert not (place.settings.work_dir / "jobs" / job_id).exists()
@@ -80,7 +90,9 @@ def test_the_child_gets_its_inputs(place: Workplace, make_supervisor: MakeSuperv
         cancel(place, job_id)
 
 
-def test_the_result_of_a_job_is_the_model_of_the_next(place: Workplace, make_supervisor: MakeSupervisor) -> None:
+def test_the_result_of_a_job_is_the_model_of_the_next(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
     first = place.submit("one", steps=1)
     assert make_supervisor().work(never)
     second = place.submit("two", steps=1000, job={"model_id": None, "model_job_id": first})
@@ -318,6 +330,29 @@ def test_a_full_store_is_tried_again_and_leaves_nothing_half_published(
     assert supervisor.work(never)
     assert place.job(job_id).status == Status.SUCCEEDED
     assert place.steps("one") == [0, 1, 2, 3]  # the second attempt had only to publish
+
+
+@pytest.mark.parametrize(("away_seconds", "succeeds"), [(1.5, True), (4.5, False)])
+def test_the_end_is_written_when_the_database_is_back_if_the_lease_holds(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, away_seconds: float, succeeds: bool
+) -> None:
+    database = FlickeringDatabase(place.settings.database_url)
+    put_file = place.store.put_file
+
+    def go_away(path: Path) -> Stored:
+        if not database.away:
+            database.away = True
+            threading.Timer(away_seconds, setattr, (database, "away", False)).start()
+        return put_file(path)
+
+    monkeypatch.setattr(place.store, "put_file", go_away)
+    job_id = place.submit("one", steps=1)
+    Supervisor(AtWork(database, place.store, place.settings, SLOW), worker_id="w").work(never)
+    assert place.job(job_id).status == (Status.SUCCEEDED if succeeds else Status.RUNNING)
+    with place.database.read() as session:
+        assert bool(list_artifacts(session, place.job(job_id))) == succeeds
+    database.away = False
+    database.dispose()
 
 
 def test_a_missing_input_names_itself(place: Workplace, make_supervisor: MakeSupervisor) -> None:

