@@ -16,6 +16,7 @@ from types import FrameType
 import typer
 import uvicorn
 
+from core.logs import configure_logging
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,10 @@ def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on `listener` until SIGINT or SIGTERM, then stop the worker; nothing is left behind."""
     from app.main import create_app
 
+    configure_logging(settings)
     config = uvicorn.Config(
         create_app(settings),
-        log_level=settings.log_level.lower(),
+        log_config=None,
         access_log=settings.log_level == "DEBUG",
         server_header=False,
         timeout_graceful_shutdown=_CLOSING_SECONDS,
