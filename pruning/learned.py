@@ -123,7 +123,8 @@ class LearnedMasks(MaskSet):
     def refresh(self) -> None:
         """Let every group keep its best units, as many as its threshold says; one host sync for all."""
         fractions = self.thresholds.fractions().tolist()
-        self._keep([math.ceil(part * limit) for part, limit in zip(fractions, self.limits, strict=True)])
+        wanted = zip(fractions, self.limits, strict=True)
+        self._keep([max(1, math.ceil(part * limit)) for part, limit in wanted])
 
     def project(self, budget: float) -> None:
         """Shift all thresholds alike until the groups cost `budget`, round to whole units, and freeze.

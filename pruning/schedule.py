@@ -10,11 +10,6 @@ def linear_decay(step: int, total: int, warmup: int) -> float:
     return max(0.0, (total - step) / max(1, total - warmup))
 
 
-def travel(total: int, warmup: int, until: int) -> float:
-    """How far Adam can move a parameter in the steps before `until`, in learning rates."""
-    return sum(linear_decay(step, total, warmup) for step in range(until))
-
-
 def logit(fraction: float) -> float:
     """The inverse of the sigmoid; `fraction` in (0, 1)."""
     return math.log(fraction / (1 - fraction))

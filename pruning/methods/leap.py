@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pruning.learned import START, LearnedMasks, Thresholds
 from pruning.methods import Context, Method, Outcome
-from pruning.schedule import logit, travel
+from pruning.schedule import linear_decay, logit
 from pruning.spec import Distill, Training
 from pruning.tasks import load_model
 from pruning.train import fit
@@ -121,11 +121,12 @@ class Leap(Method):
             description="Learning rate of scores and thresholds (Adam, no weight decay).",
         )
         prior: float = Field(
-            default=1e-3,
+            default=3.0,
             gt=0,
-            le=100,
-            description="How far magnitudes decide: scores start at each unit's magnitude over the mean, "
-            "times this part of the way that training can move a score. Small: only breaks ties.",
+            le=1000,
+            description="How much magnitudes decide: scores start at each unit's magnitude over the group's "
+            "mean, times this many times the distance that a score wanders by chance in training. Near 0 they "
+            "only break ties, as in the paper, which takes long runs.",
         )
         temperature: float | None = Field(
             default=None,
@@ -185,16 +186,38 @@ class Leap(Method):
         return context.outcome(groups, kept, steps=result.steps, loss=result.loss, density=densities)
 
     def _masks(self, context: Context, groups: dict[str, Units], steps: int) -> LearnedMasks:
-        settings = self.settings
-        warmup = math.ceil(settings.warmup_fraction * steps)
-        reach = settings.score_learning_rate * travel(steps, warmup, math.floor(settings.freeze_at * steps))
-        target = 1 - context.spec.target_ratio
-        temperature = settings.temperature or _REACHED_AFTER * reach / (START - logit(target))
+        warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
+        start = self.settings.prior * _wander(self.settings, steps)
         shared = context.spec.allocation == "native" and context.granularity.kind == "structured"
         owners = [0] * len(groups) if shared else list(range(len(groups)))
-        thresholds = Thresholds(1 if shared else len(groups), temperature, settings.chain_rule)
-        scores = {name: settings.prior * reach * _magnitude(group) for name, group in groups.items()}
+        thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
+        scores = {name: start * _magnitude(group) for name, group in groups.items()}
         return LearnedMasks(groups, scores, owners, thresholds, context.total_cost)
+
+
+def temperature(settings: Leap.Settings, steps: int, target: float) -> float:
+    """The temperature of the thresholds for a run of `steps` that keeps the fraction `target`."""
+    way = START - logit(target)
+    return settings.temperature or _REACHED_AFTER * _reach(settings, steps) / way
+
+
+def _reach(settings: Leap.Settings, steps: int) -> float:
+    """How far the optimizer can move a threshold before the masks are frozen: a sum of learning rates."""
+    return settings.score_learning_rate * sum(_rates(settings, steps))
+
+
+def _wander(settings: Leap.Settings, steps: int) -> float:
+    """How far the optimizer moves a score whose gradient is noise: the root of the sum of squares.
+
+    Grows with the root of the steps, and what a clear gradient does with the steps: the longer the run, the more
+    movement decides and the less magnitude.
+    """
+    return settings.score_learning_rate * math.hypot(*_rates(settings, steps))
+
+
+def _rates(settings: Leap.Settings, steps: int) -> list[float]:
+    warmup = math.ceil(settings.warmup_fraction * steps)
+    return [linear_decay(step, steps, warmup) for step in range(math.floor(settings.freeze_at * steps))]
 
 
 def _magnitude(group: Units) -> Tensor:
