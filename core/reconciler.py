@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from core.artifacts.store import Store
 from core.db import Database
-from core.errors import DatabaseUnavailable, LedgerError
+from core.errors import DatabaseUnavailable
 from core.jobs.reconcile import reconcile
 from core.settings import Settings
 from core.sweep import sweep
@@ -52,7 +52,9 @@ class Reconciler:
                     log.info("swept %s", sweep(self._database, self._store, self._settings))
             except DatabaseUnavailable as error:
                 log.warning("reconciler: %s", error)
-            except (LedgerError, OSError):
+            except (
+                Exception
+            ):  # whatever failed, the next pass may succeed; without this thread nothing is repaired
                 log.exception("reconciler")
 
     def _pass(self) -> None:

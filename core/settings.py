@@ -41,10 +41,12 @@ class Settings(BaseSettings):
     )
     database_url: Annotated[str, AfterValidator(_with_driver)] = Field(
         default_factory=lambda data: f"sqlite:///{data['data_dir']}/prunery.db",
+        repr=False,
         description="`sqlite:///...` or `postgresql://...`; default: SQLite under the data folder.",
     )
     broker_url: str = Field(
         default="filesystem://",
+        repr=False,
         description="Celery broker, `redis://...`; default: files under the data folder.",
     )
     store_dir: Folder = Field(

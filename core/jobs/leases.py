@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import SystemRandom
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from core.artifacts.tables import Artifact
 from core.clock import now
@@ -16,6 +16,7 @@ from core.ids import new_id
 from core.jobs import events as job_events
 from core.jobs.changes import change, write
 from core.jobs.events import NewEvent
+from core.jobs.fairness import lock_best
 from core.jobs.states import HELD, Action, IllegalTransition, RetryPolicy, Status, judge, transition
 from core.jobs.tables import Job
 from pruning.errors import ErrorClass
@@ -88,31 +89,13 @@ class JobError:
 
 
 def claim(session: Session, *, worker_id: str, queues: Sequence[str], lease_seconds: float) -> Claim | None:
-    """Take the best job that is due: by priority, then whose owner has fewest running, then the oldest.
+    """Take the best job that is due, as `fairness.lock_best` finds it.
 
     Needs a writing session: SQLite's BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip
     each other's rows. None when nothing is due.
     """
     at = now(session)
-    other = aliased(Job)
-    running = (
-        select(func.count())
-        .select_from(other)
-        .where(other.owner_id == Job.owner_id, other.status.in_(HELD))
-        .scalar_subquery()
-    )
-    query = (
-        select(Job)
-        .where(
-            Job.status == Status.QUEUED,
-            Job.queue.in_(queues),
-            or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at),
-        )
-        .order_by(Job.priority.desc(), running, Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=Job)
-    )
-    job = session.scalars(query).one_or_none()
+    job = lock_best(session, queues, at)
     if job is None:
         return None
     values: Json = {

@@ -58,8 +58,8 @@ def test_up_down_and_up_again_leave_what_the_code_says(empty_url: str) -> None:
 
 def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
     migrate_once = f"from core.db import migrate; migrate({empty_url!r})"
-    running = [subprocess.Popen([sys.executable, "-c", migrate_once], cwd=ROOT) for _ in range(3)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    running = [subprocess.Popen([sys.executable, "-c", migrate_once], cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
     assert tables(empty_url) == set(METADATA.tables)
 
 
