@@ -96,21 +96,29 @@ class TestWholeJob:
         model = AutoModelForSequenceClassification.from_pretrained(whole[0] / "model")
         assert model(torch.tensor([[2, 5, 3]])).logits.shape == (1, 2)
 
-    def test_killed_at_every_step_it_goes_on_and_gives_the_same_bytes(self, whole, inputs, tmp_path):
+    def test_killed_at_every_step_and_with_a_torn_export_it_gives_the_same_bytes(
+        self, whole, inputs, tmp_path
+    ):
         for step in STEPS:
             with pytest.raises(Killed):
                 prune(TRAINED, *inputs, tmp_path, kill_at(step))
+        (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")
         seen = []
         report = prune(TRAINED, *inputs, tmp_path, seen.append)
-        assert [event.data["step"] for event in seen if event.type == "phase"] == ["load", "measure"]
+        assert [event.data["step"] for event in seen if event.type == "phase"] == [
+            "load",
+            "export",
+            "measure",
+        ]
         assert artifacts(report) == artifacts(whole[1])
         assert report.quality == whole[1].quality
         assert (tmp_path / "masks.safetensors").read_bytes() == (whole[0] / "masks.safetensors").read_bytes()
 
-    def test_a_lost_or_changed_export_is_made_again(self, whole, inputs, monkeypatch):
+    def test_called_again_it_has_nothing_to_do(self, whole, inputs):
         out, report, _ = whole
-        (out / "model" / "model.safetensors").write_bytes(b"torn")
-        assert artifacts(prune(TRAINED, *inputs, out)) == artifacts(report)
+        seen = []
+        assert artifacts(prune(TRAINED, *inputs, out, seen.append)) == artifacts(report)
+        assert [event.data["step"] for event in seen if event.type == "phase"] == ["load"]
 
 
 @pytest.mark.parametrize(
