@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
-from core.assets.files import FileRecord
-from core.assets.repository import mark_fetched
+from core.assets.fetch import fetch, keep
+from core.assets.files import HubReference
+from core.assets.hub import HubClient
 from tests.app.conftest import MakeSettings, Service, problem
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files
@@ -139,20 +141,23 @@ def test_a_job_on_the_hub_is_queued_without_a_plan(with_hub: Service, hub_server
 
 
 def test_a_dataset_of_the_hub_that_a_job_has_fetched_is_planned_with(
-    with_hub: Service, hub_server: HubServer
+    with_hub: Service, hub_server: HubServer, tmp_path: Path
 ) -> None:
     publish(hub_server)
     body = {"model": {"hub": "org/tiny"}, "dataset": {"hub": "org/words"}, "target_ratio": 0.5}
     assert with_hub.client.post("/v1/jobs", json=body).json()["plan"] is None
     dataset = with_hub.client.get("/v1/datasets").json()["data"][0]
-    known = with_hub.client.get(f"/v1/datasets/{with_hub.complete('datasets', dataset_files())}").json()
-    files = [FileRecord(file["name"], file["bytes"], file["sha256"]) for file in known["files"]]
-    with with_hub.services.database.write() as session:
-        mark_fetched(session, dataset["id"], files=files, digest=known["digest"], summary=known["summary"])
+    hub = HubClient(hub_server.url)
+    found = hub.resolve_dataset("org/words")
+    fetched = fetch(
+        hub, HubReference("dataset", found.hub_id, found.revision), found.files, tmp_path / "fetched"
+    )
+    keep(with_hub.services.database, with_hub.store, dataset["id"], tmp_path / "fetched", fetched)
     job = with_hub.client.post("/v1/jobs", json=body).json()
     assert job["plan"]["cost_after"] > 0
     assert job["task"] == "sequence-classification"
-    assert len(with_hub.client.get("/v1/datasets").json()["data"]) == 2
+    assert with_hub.client.get("/v1/datasets").json()["data"][0]["status"] == "ready"
+    assert len(with_hub.client.get("/v1/datasets").json()["data"]) == 1
 
 
 def test_a_stored_answer_needs_no_hub(with_hub: Service, hub_server: HubServer) -> None:
