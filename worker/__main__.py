@@ -10,6 +10,7 @@ from celery import Celery
 
 from core.artifacts.local import LocalStore
 from core.db.database import Database
+from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
 from worker.attempt import Stages, Workplace
@@ -40,7 +41,7 @@ def check() -> int:
 
 def run(settings: Settings, stages: Stages) -> int:
     """Run a worker in this process, which handles its own signals. Returns the exit code; raises NoDevice."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings)
     database, store = Database(settings.database_url), LocalStore(settings.store_dir)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     supervisor = Supervisor(Workplace(database, store, settings, stages), worker_id=name)
@@ -71,12 +72,9 @@ def run(settings: Settings, stages: Stages) -> int:
 def _consume(celery: Celery, settings: Settings) -> int:
     """Wait for rings in this thread until a signal ends it."""
     host = f"prunery-{settings.worker_queue}-{os.getpid()}@{socket.gethostname()}"
-    quiet = {
-        "without_mingle": True,
-        "without_gossip": True,
-        "without_heartbeat": True,
-    }  # workers need no each other
-    worker = celery.Worker(hostname=host, loglevel=settings.log_level, quiet=True, **quiet)
+    # Workers know of each other through the database alone.
+    alone = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
+    worker = celery.Worker(hostname=host, loglevel=settings.log_level, quiet=True, **alone)
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -5,12 +5,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from core.jobs.leases import JobError
 from core.settings import Settings
 from pruning.errors import ErrorClass
-from pruning.spec import Event, StopReason
+from pruning.spec import Event, EventType, StopReason
 from worker.channel import BrokenChannel, Order, Outcome, order_message, read_outcome, stop_message
 from worker.heartbeat import Heartbeat
 from worker.process import ChildProcess
@@ -24,6 +24,7 @@ PREEMPT_GRACE_SECONDS = 30.0
 """Least time for the last checkpoint when a worker leaves; compose gives the worker twice as long."""
 
 _TICK = 0.2
+_EVENT_TYPES = get_args(EventType)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Watch:
     def run(self, order: Order) -> Ending:
         """Give the order and stay until the child's whole group is dead; returns how it ended."""
         killed: Ending | None = None
-        self._child.send(order_message(order))
         try:
+            self._child.send(order_message(order))
             while killed is None and not self._child.exited():
                 self._hear(_TICK)
                 self._pass_stop_down()
@@ -162,7 +163,11 @@ class Watch:
 
 
 def _read_event(message: Mapping[str, Any]) -> Event:
-    try:
-        return Event(**message["event"])
-    except TypeError as error:
-        raise BrokenChannel("expected an event") from error
+    event = message["event"]
+    if not isinstance(event, dict) or event.get("type") not in _EVENT_TYPES or not _is_data(event):
+        raise BrokenChannel(f"expected an event, got {str(event)[:80]}")
+    return Event(**event)
+
+
+def _is_data(event: Mapping[str, Any]) -> bool:
+    return event.keys() == {"type", "data"} and isinstance(event["data"], dict)

@@ -11,7 +11,7 @@ import pytest
 from app.doorbell import Doorbell
 from core.artifacts.repository import list_artifacts
 from core.jobs.states import TERMINAL, Status
-from tests.support.workers import Workplace, terminate
+from tests.support.workers import Workplace, figure, terminate
 
 JOBS, STEPS, WORKERS, KILLS = 24, 10, 3, 10
 LIMIT_SECONDS = 150
@@ -113,5 +113,4 @@ def report(place: Workplace, names: dict[str, str], kind: str, kills: int) -> No
     again = sum(len(steps) - len(set(steps)) for steps in done)
     attempts = sum(place.job(job_id).attempt for job_id in names)
     share = 100 * again / (JOBS * STEPS)
-    line = f"{kind}: {JOBS} jobs, {kills} kills, {attempts} attempts, {share:.1f} % of steps recomputed"
-    print(line)  # noqa: T201
+    figure(f"{kind}: {JOBS} jobs, {kills} kills, {attempts} attempts, {share:.1f} % of steps recomputed")

@@ -186,6 +186,11 @@ def until(true: Callable[[], bool], seconds: float, what: Callable[[], str]) -> 
         time.sleep(0.02)
 
 
+def figure(text: str) -> None:
+    """Note something measured: `pytest -rP` shows it, docs/reliability.md quotes it."""
+    sys.stdout.write(f"figure: {text}\n")
+
+
 def terminate(process: subprocess.Popen[bytes], seconds: float = 30) -> int:
     """End a worker politely and return its exit code."""
     process.send_signal(signal.SIGTERM)
