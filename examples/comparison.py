@@ -31,7 +31,7 @@ def _cells(report: dict[str, Any], side: str, milliseconds: str) -> list[str]:
     cells = [
         f"{quality['primary']} {quality[side][quality['primary']]:.2%}",
         f"{size['parameters'] / 1e6:.2f} M",
-        f"{size['flops'] / 1e9:.2f} G",
+        f"{size['flops'] / 1e6:,.1f} M",
         f"{size['bytes'] / 2**20:.1f} MiB",
     ]
     for batch in report["latency"]:

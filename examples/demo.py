@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from cli.console import print_table
 from cli.progress import JobBars, follow
 from cli.request import dataset_reference, model_reference
 from cli.transfers import download, upload_dataset, upload_model
@@ -31,7 +32,7 @@ console = Console()
 MAX_LENGTH = 64
 FINETUNE = {"epochs": 2, "learning_rate": 1e-4, "batch_size": 32}
 JOBS: dict[str, dict[str, Any]] = {
-    "kprune": {"method": "kprune"},
+    "kprune": {"method": {"name": "kprune", "calibration_tokens": 32_000}},
     "leap": {"method": {"name": "leap", "max_steps": 150}},
 }
 
@@ -64,7 +65,7 @@ def demo(
         jobs = {name: _submit(client, references, ratio, fields) for name, fields in JOBS.items()}
         for name, job in _watch(client, jobs).items():
             download(client, job.id, output / name, console)
-    console.print(comparison({name: read_report(output / name) for name in jobs}))
+    print_table(comparison({name: read_report(output / name) for name in jobs}))
     _show_loading(output / "kprune" / "model")
 
 
@@ -113,8 +114,10 @@ def _show_loading(folder: Path) -> None:
     console.print(lines, markup=False, soft_wrap=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [sys.executable, "-P", "-c", lines], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", lines], env=environment, capture_output=True, text=True
     )
+    if result.returncode != 0:
+        raise RuntimeError(f"the model does not load: {result.stderr.strip().splitlines()[-1]}")
     console.print(f"which prints {result.stdout.strip()}", markup=False, soft_wrap=True)
 
 
