@@ -24,7 +24,10 @@ from pruning.report import Latency
 from pruning.shrink import shrink
 from pruning.spec import Allocation
 
-HEADER = "| allocation | accuracy, mean | each seed | exported MB | plain batch 1 | plain batch 8 | full batch 1 | full batch 8 |"
+HEADER = (
+    "| allocation | accuracy, mean | each seed | exported MB "
+    "| plain, batch 1 | plain, batch 8 | full, batch 1 | full, batch 8 |"
+)
 
 
 def row(

@@ -8,10 +8,10 @@ from torch import Tensor
 from pruning.knowledge.stream import Batch
 from pruning.tasks import Encoded
 
-_BATCH_WORK = 2**33
+_BATCH_WORK = 2**34
 """Multiply-adds of one forward pass over a batch: large enough for fast matrix products, small enough that a stop
 between two batches is heeded within 2 seconds on one core."""
-_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
+_BATCH_TOKENS = {"cpu": 800, "cuda": 16_384}
 
 
 @dataclass(frozen=True)

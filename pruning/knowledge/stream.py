@@ -128,16 +128,29 @@ class Stream:
     """
 
     def __init__(
-        self, ends: Ends, batches: Sequence[Batch], batch_of_row: Tensor, tick: Callable[[], None]
+        self,
+        ends: Ends,
+        batches: Sequence[Batch],
+        batch_of_row: Tensor,
+        tick: Callable[[], None],
+        *,
+        bf16: bool = False,
     ) -> None:
-        """`batch_of_row` (rows of the draw,) int64: the batch each row counts to in predictive knowledge."""
+        """`batch_of_row` (rows of the draw,) int64: the batch each row counts to in predictive knowledge.
+
+        `bf16` measures in bfloat16 where autocast allows it; hidden states and refits stay in float32.
+        """
         self._ends = ends
         self._batches = batches
         self._batch_of_row = batch_of_row
         self._share = batch_of_row.bincount().float().reciprocal()[batch_of_row]
         self._tick = tick
+        self._bf16 = bf16
+        self._student: list[Tensor] = []
         with torch.no_grad():
-            self._student = [ends.embed(batch) for batch in batches]
+            for batch in batches:
+                self._student.append(ends.embed(batch))
+                tick()
         self._teacher = list(self._student)
 
     def measure(
@@ -152,8 +165,11 @@ class Stream:
         knowledge = [Knowledge.of(sublayer, self._batch_of_row) for sublayer in stack]
         answers = []
         for batch, hidden in zip(self._batches, self._student, strict=True):
+            half = torch.autocast(hidden.device.type, torch.bfloat16, enabled=self._bf16)
             with torch.set_grad_enabled(teacher is not None):
-                logits, lowest = self._answer(knowledge, batch, hidden)
+                with half:
+                    logits, lowest = self._answer(knowledge, batch, hidden)
+                logits = logits.float()
                 if teacher is not None:
                     losses = loss(logits, teacher[batch.rows].to(logits.device))
                     total = (self._share[batch.rows].to(logits.device) * losses).sum()

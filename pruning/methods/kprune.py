@@ -81,7 +81,8 @@ class KPrune(Method):
         pulse = Pulse(context, len(batches) * total_work(sites))
         with Ends.of(context.model) as ends:
             batch_of_row = torch.arange(len(draw)) // _GRADIENT_BATCH
-            stream = Stream(ends, batches, batch_of_row, pulse.beat)
+            bf16 = context.spec.precision == "bf16"
+            stream = Stream(ends, batches, batch_of_row, pulse.beat, bf16=bf16)
             climb = Climb(sites, stream, self._scoring(context), Steps(context.work), pulse, len(batches))
             steps = climb.run(context.budget(groups), even=context.spec.allocation == "native")
         masks = {site.name: step.kept for site, step in zip(sites, steps, strict=True) if site.units}

@@ -187,7 +187,7 @@ def test_rows_are_drawn_without_replacement_up_to_the_tokens_asked_for():
     draw = Draw.of(rows, tokens=150, seed=0)
     assert len(set(draw.indices.tolist())) == len(draw) == int(150 / rows.mean_length)
     assert len(Draw.of(rows, tokens=10**6, seed=0)) == 50
-    seen = torch.cat([batch.rows for batch in draw.batches(torch.device("cpu"), weights=2**26)])
+    seen = torch.cat([batch.rows for batch in draw.batches(torch.device("cpu"), weights=2**27)])
     assert sorted(seen.tolist()) == list(range(len(draw)))
 
 

@@ -83,13 +83,15 @@ def gated_gradients(model, rows, teacher: Tensor, batch: int) -> list[Tensor]:
     return [total / 2 / len(rows) for total in sums]
 
 
-def measured(model, teacher: Tensor | None, skip: int = 0, rows: int = 40, batch: int = 16):
+def measured(
+    model, teacher: Tensor | None, skip: int = 0, rows: int = 40, batch: int = 16, bf16: bool = False
+):
     draw = Draw(random_rows(model, rows), torch.arange(rows))
     stack = [part for layer in layers(model) for part in sublayers(layer)]
     with Ends.of(model) as ends:
-        batches = draw.batches(torch.device("cpu"), weights=2**26)  # 128 tokens each: several batches
+        batches = draw.batches(torch.device("cpu"), weights=2**27)  # 128 tokens each: several batches
         assert len(batches) > 2
-        stream = Stream(ends, batches, torch.arange(rows) // batch, lambda: None)
+        stream = Stream(ends, batches, torch.arange(rows) // batch, lambda: None, bf16=bf16)
         for sublayer in stack[:skip]:
             stream.lift_student(sublayer)
         return stream.measure(
@@ -126,6 +128,16 @@ def test_while_student_and_teacher_agree_there_is_no_predictive_knowledge():
     _, logits = measured(model, None)
     knowledge, _ = measured(model, logits)
     assert max(float(known.predictive.value(40).max()) for known in knowledge) < 1e-12
+
+
+def test_bfloat16_measures_nearly_the_same():
+    model = tiny_model("bert")
+    teacher = 3 * torch.randn(40, 2, generator=torch.Generator().manual_seed(5))
+    precise, rough = (measured(model, teacher, bf16=bf16)[0] for bf16 in (False, True))
+    for exact, known in zip(precise, rough, strict=True):
+        expected, found = exact.units(1.0), known.units(1.0)
+        assert not torch.equal(expected, found)
+        assert (found - expected).abs().sum() < 0.05 * expected.abs().sum()
 
 
 def test_the_model_is_whole_again_after_an_error():
