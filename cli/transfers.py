@@ -50,4 +50,5 @@ def _sizes(files: dict[str, Path]) -> dict[str, int]:
 
 def _say_skipped(console: Console, why: str, names: tuple[str, ...]) -> None:
     if names:
-        console.print(f"not uploaded, {why}: {', '.join(names)}", markup=False, highlight=False)
+        line = f"not uploaded, {why}: {', '.join(names)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
