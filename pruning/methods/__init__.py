@@ -149,4 +149,5 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
 
 
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    if not _module.name.startswith("_"):
+        importlib.import_module(f"{__name__}.{_module.name}")
