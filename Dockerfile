@@ -21,7 +21,7 @@ FROM base AS api
 RUN pip install --constraint requirements.lock .
 USER prunery
 EXPOSE 8000
-CMD ["uvicorn", "--factory", "app.main:app_from_env", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["uvicorn", "--factory", "app.main:app_from_env", "--host", "0.0.0.0", "--port", "8000", "--no-server-header", "--timeout-graceful-shutdown", "5"]
 
 # The CPU build of torch is a fifth of the CUDA build: name an index that carries it, or take the default build.
 FROM base AS worker-cpu

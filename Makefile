@@ -46,8 +46,8 @@ types: $(READY) ## mypy, strict
 check: lint types test ## what the gate runs
 
 generate: $(READY) ## rewrite what is made from the code: method catalogue, OpenAPI, settings table
-	$(BIN)/python -m pruning.catalogue --write
-	$(BIN)/python -m app.openapi --write
+	$(BIN)/python -m pruning.publish_catalogue --write
+	$(BIN)/python -m app.publish_openapi --write
 	$(BIN)/python -m core.settings --write
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -16,8 +17,9 @@ from app.jobs import event_routes as events
 from app.jobs import routes as jobs
 from app.methods import routes as methods
 from app.models import routes as models
-from app.openapi import describe
+from app.openapi import document
 from app.services import Services
+from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
 
@@ -48,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for room in _ROOMS:
         app.include_router(room.router)
     errors.install(app)
-    describe(app)
+    app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's way to extend its document
     app.add_middleware(BodyLimit, maximum=settings.max_body_bytes)
     app.add_middleware(Envelope)
     return app
@@ -56,7 +58,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def app_from_env() -> FastAPI:
     """The service as the environment's `PRUNERY_...` variables describe it."""
-    return create_app(settings_from_env())
+    settings = settings_from_env()
+    configure_logging(settings)
+    return create_app(settings)
 
 
 @asynccontextmanager

@@ -1,13 +1,5 @@
-"""The OpenAPI document: made from the routes, kept in docs/openapi.json, and compared with it by a test.
+"""The OpenAPI document, made from the routes."""
 
-`python -m app.openapi --write` writes the file; without the option it is checked.
-"""
-
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,7 +7,6 @@ from fastapi.openapi.utils import get_openapi
 
 from app.http.problem import ProblemDocument
 
-PATH = Path(__file__).parents[1] / "docs" / "openapi.json"
 _TAGS = {
     "models": "Transformer models, uploaded file by file or named on the hub.",
     "datasets": "Labelled text, uploaded file by file or named on the hub.",
@@ -27,19 +18,10 @@ _TAGS = {
 }
 
 
-def describe(app: FastAPI) -> None:
-    """Let `app` publish the document that `document` makes."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = document(app)
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-
-
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of `app`, with the problem documents that every route may answer."""
+    """The OpenAPI document of `app`, with the problem documents that every route may answer; made once."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
     made = get_openapi(
         title=app.title,
         version=app.version,
@@ -56,32 +38,5 @@ def document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     made["components"]["schemas"] = dict(sorted(schemas.items()))
+    app.openapi_schema = made
     return made
-
-
-def generate() -> str:
-    """The text of docs/openapi.json."""
-    from app.main import create_app
-    from core.settings import Settings
-
-    with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Settings(data_dir=Path(folder)))
-        return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Check docs/openapi.json against the routes, or write it; the exit status says whether they agree."""
-    parser = argparse.ArgumentParser(prog="python -m app.openapi", description="Check docs/openapi.json.")
-    parser.add_argument("--write", action="store_true", help="write the file instead of checking it")
-    text = generate()
-    if parser.parse_args(arguments).write:
-        PATH.write_text(text, "utf-8")
-        return 0
-    if PATH.read_text("utf-8") == text:
-        return 0
-    sys.stderr.write("docs/openapi.json is stale: run python -m app.openapi --write\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,9 @@ DOORBELL = "prunery.doorbell"
 
 QUEUES = ("cpu", "gpu")
 
+TAKEN_BY = {"cpu": ("cpu",), "gpu": ("gpu", "cpu")}
+"""The queues that each kind of worker takes jobs from: what needs no GPU runs on one as well."""
+
 
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Celery's `broker_transport_options`. Creates the folders of the file system broker.

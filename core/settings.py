@@ -79,7 +79,8 @@ class Settings(BaseSettings):
         description="Threads of one job; default: the machine's cores divided by the slots.",
     )
     worker_queue: Literal["cpu", "gpu"] = Field(
-        default="cpu", description="Queue that a worker takes jobs from."
+        default="cpu",
+        description="Kind of a worker: `cpu`, or `gpu`, which also takes jobs that ask for no GPU.",
     )
     child_memory_bytes: int | None = Field(
         default=None, ge=256 * MIB, description="Address space of a job's process; default: not limited."

@@ -1,13 +1,10 @@
 """The methods and their settings as data, so that the API knows them without importing torch.
 
-`python -m pruning.catalogue --write` makes `catalogue.json` from the classes in `pruning.methods`; a test
-compares the two. Imports no torch, except inside `generate`.
+`python -m pruning.publish_catalogue --write` makes `catalogue.json` from the classes; a test compares the two.
 """
 
-import argparse
 import json
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 from pruning.errors import InvalidSpec
 from pruning.spec import Kind, Measure
 
-_PATH = Path(__file__).with_name("catalogue.json")
+PATH = Path(__file__).with_name("catalogue.json")
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class MethodInfo:
 @cache
 def methods() -> tuple[MethodInfo, ...]:
     """Every method, ordered by name."""
-    return tuple(_info(**entry) for entry in json.loads(_PATH.read_text("utf-8")))
+    return tuple(_info(**entry) for entry in json.loads(PATH.read_text("utf-8")))
 
 
 def method(name: str) -> MethodInfo:
@@ -49,41 +46,3 @@ def method(name: str) -> MethodInfo:
 
 def _info(*, granularities: list[Kind], measures: list[Measure], **rest: Any) -> MethodInfo:
     return MethodInfo(granularities=tuple(granularities), measures=tuple(measures), **rest)
-
-
-def generate() -> str:
-    """The text of `catalogue.json` as the method classes say it. Imports torch."""
-    from pruning.methods import METHODS
-
-    entries = [
-        MethodInfo(
-            name=name,
-            title=cls.title,
-            summary=cls.summary,
-            granularities=tuple(sorted(cls.granularities)),
-            measures=tuple(sorted(cls.measures)),
-            needs_training=cls.needs_training,
-            empties_sublayers=cls.empties_sublayers,
-            schema=cls.Settings.model_json_schema(),
-        )
-        for name, cls in sorted(METHODS.items())
-    ]
-    return json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Check `catalogue.json` against the classes, or write it; the exit status says whether they agree."""
-    parser = argparse.ArgumentParser(prog="python -m pruning.catalogue", description="Check catalogue.json.")
-    parser.add_argument("--write", action="store_true", help="write the file instead of checking it")
-    text = generate()
-    if parser.parse_args(arguments).write:
-        _PATH.write_text(text, "utf-8")
-        return 0
-    if _PATH.read_text("utf-8") == text:
-        return 0
-    sys.stderr.write("catalogue.json is stale: run python -m pruning.catalogue --write\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -47,8 +47,12 @@ class TargetUnreachable(PruningError):
 
     code = "target_unreachable"
 
-    def __init__(self, message: str, *, nearest: float, param: str = "/target_ratio", remedy: str = "") -> None:
-        super().__init__(message, param=param, remedy=remedy or f"The nearest reachable target_ratio is {nearest:.4g}.")
+    def __init__(
+        self, message: str, *, nearest: float, param: str = "/target_ratio", remedy: str = ""
+    ) -> None:
+        super().__init__(
+            message, param=param, remedy=remedy or f"The nearest reachable target_ratio is {nearest:.4g}."
+        )
         self.nearest = nearest
 
 

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from pruning.errors import InvalidData
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 Row = dict[str, Any]
 SPLITS = ("train", "validation", "test")
@@ -163,6 +163,10 @@ def _check_header(path: Path, names: list[str], limits: Limits) -> list[str]:
 
 
 def _read_parquet(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
+    # Loaded for the first Parquet file: it is a quarter of a second of the API's start.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     number = 0
     try:
         with pq.ParquetFile(path, thrift_string_size_limit=limits.line_bytes * 10) as file:
@@ -177,7 +181,7 @@ def _read_parquet(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
         raise broken(path, number + 1, problem, "Write the file again.") from None
 
 
-def _check_parquet(path: Path, file: pq.ParquetFile, limits: Limits) -> None:
+def _check_parquet(path: Path, file: "ParquetFile", limits: Limits) -> None:
     metadata = file.metadata
     if metadata.num_columns > limits.columns:
         raise InvalidData(f"{path.name} has more than {limits.columns} columns.", remedy=_KEEP_PLAIN)

@@ -13,7 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 Task = Literal["sequence-classification", "regression"]
 Measure = Literal["weights", "flops"]
 Allocation = Literal["global", "native"]
-Phase = Literal["loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"]
+Phase = Literal[
+    "loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"
+]
 Kind = Literal["unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "n_m", "layer"]
 
 _BLOCK = re.compile(r"block:([1-9]\d{0,3})x([1-9]\d{0,3})")
@@ -111,7 +113,7 @@ class Evaluation(Model):
 
 
 class PruneSpec(Model):
-    """One request to the engine, complete: the same spec, model and dataset give the same bytes on the same machine type.
+    """One request to the engine, complete: with the same model and dataset it gives the same bytes.
 
     `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
     fine-tuning only. `method` "auto" and fields left at None are resolved by `pruning.planning.resolve`, which also
@@ -138,7 +140,10 @@ class PruneSpec(Model):
     @model_validator(mode="after")
     def _measure_fits(self) -> Self:
         if self.target_measure == "flops" and not Granularity.parse(self.granularity).removable:
-            raise ValueError(f"target_measure 'flops' needs units that can be removed; {self.granularity!r} only leaves zeros: use 'weights'")
+            raise ValueError(
+                f"target_measure 'flops' needs units that can be removed; {self.granularity!r} only leaves zeros: "
+                "use 'weights'"
+            )
         return self
 
 

@@ -11,6 +11,7 @@ from celery import Celery
 from core.artifacts.local import LocalStore
 from core.db.database import Database
 from core.logs import configure_logging
+from core.queues import TAKEN_BY
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
 from worker.attempt import Stages, Workplace
@@ -53,7 +54,7 @@ def run(settings: Settings, stages: Stages) -> int:
 
     def wake(queue: str) -> None:
         # Not a ring for others: every worker looks for itself, also when its broker is dead.
-        if queue == settings.worker_queue:
+        if queue in TAKEN_BY[settings.worker_queue]:
             slots.wake()
 
     reconciler = Reconciler(database, store, settings, wake)

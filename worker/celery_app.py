@@ -3,7 +3,7 @@
 from celery import Celery
 from kombu import Exchange, Queue
 
-from core.queues import broker_options
+from core.queues import TAKEN_BY, broker_options
 from core.settings import Settings
 
 
@@ -19,7 +19,7 @@ def make_celery(settings: Settings) -> Celery:
         )
     celery.conf.update(
         # What is consumed
-        task_queues=[Queue(name, Exchange(name), routing_key=name)],
+        task_queues=[Queue(taken, Exchange(taken), routing_key=taken) for taken in TAKEN_BY[name]],
         task_default_queue=name,  # nothing is ever sent to Celery's own default, "celery"
         task_create_missing_queues=False,  # a misspelled queue is an error, not a queue that nobody reads
         accept_content=["json"],  # nothing in a message is executed: no pickle

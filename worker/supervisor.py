@@ -10,6 +10,7 @@ from core.errors import DatabaseUnavailable, LeaseLost
 from core.jobs import leases
 from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
+from core.queues import TAKEN_BY
 from pruning.spec import Event
 from worker.attempt import Attempt, Finished, Workplace
 from worker.devices import Devices
@@ -63,7 +64,7 @@ class Supervisor:
             return leases.claim(
                 session,
                 worker_id=self._worker_id,
-                queues=(settings.worker_queue,),
+                queues=TAKEN_BY[settings.worker_queue],
                 lease_seconds=settings.lease_seconds,
             )
 

@@ -61,7 +61,7 @@ def create(
         return known
     created = _write(services, caller, request, _propose(services, caller, request), repeatable, base)
     if not created.replayed:
-        services.doorbell.ring(_queue(services, request))
+        services.doorbell.ring(_queue(request))
     return created
 
 
@@ -118,7 +118,7 @@ def _write(
             model_id=proposal.model.stored(session, caller.owner_id),
             model_job_id=proposal.model.job_id,
             dataset_id=proposal.dataset.stored(session, caller.owner_id),
-            queue=_queue(services, request),
+            queue=_queue(request),
             priority=request.priority,
             metadata=dict(request.metadata),
             run_timeout_seconds=request.timeout_s or settings.run_timeout_seconds,
@@ -130,9 +130,9 @@ def _write(
     return Created(document)
 
 
-def _queue(services: Services, request: JobRequest) -> str:
-    """A request that names a device goes to workers that have it, any other to this service's own queue."""
-    return {"cuda": "gpu", "cpu": "cpu"}.get(request.device, services.settings.worker_queue)
+def _queue(request: JobRequest) -> str:
+    """Only a request for CUDA has to wait for a worker that has it; every worker takes from the queue `cpu`."""
+    return "gpu" if request.device == "cuda" else "cpu"
 
 
 def _repeatable(caller: Caller, request: JobRequest, key: str | None) -> idempotency.Request | None:

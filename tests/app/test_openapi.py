@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from app import openapi
+from app import publish_openapi
 from app.jobs.request import ENVELOPE, JobRequest
 from pruning.spec import PruneSpec
 from tests.app.conftest import Service, problem
@@ -28,7 +28,7 @@ def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_committed_document_is_the_served_one() -> None:
-    assert openapi.PATH.read_text("utf-8") == openapi.generate(), "run python -m app.openapi --write"
+    assert publish_openapi.PATH.read_text("utf-8") == publish_openapi.generate(), "run make generate"
 
 
 def test_every_operation_is_described_and_every_error_is_a_problem(document: dict[str, Any]) -> None:
@@ -131,8 +131,8 @@ def test_addresses_that_are_none(service: Service, path: str) -> None:
 
 
 def test_the_command_says_whether_the_file_is_stale(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openapi, "PATH", tmp_path / "openapi.json")
+    monkeypatch.setattr(publish_openapi, "PATH", tmp_path / "openapi.json")
     (tmp_path / "openapi.json").write_text("{}")
-    assert openapi.main([]) == 1
-    assert openapi.main(["--write"]) == 0
-    assert openapi.main([]) == 0
+    assert publish_openapi.main([]) == 1
+    assert publish_openapi.main(["--write"]) == 0
+    assert publish_openapi.main([]) == 0
