@@ -1,12 +1,12 @@
-"""Makes `pruning/catalogue.json` from the method classes: `python -m pruning.publish_catalogue --write`."""
+"""Makes `pruning/planning/catalogue.json` from the method classes: `python -m pruning.publish_catalogue --write`."""
 
 import argparse
 import json
 import sys
 from dataclasses import asdict
 
-from pruning.catalogue import PATH, MethodInfo
 from pruning.methods import METHODS
+from pruning.planning.catalogue import PATH, MethodInfo
 
 
 def generate() -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from pruning.deliver import Results, deliver, export_model, measure_latency
+from pruning.delivery.deliver import Results, deliver, export_model, measure_latency
 from pruning.errors import OutOfMemory
-from pruning.job import Job, deterministic, json_of, open_job, quiet
-from pruning.progress import Progress
 from pruning.report import Report
 from pruning.spec import Event, Events, PruneSpec, ShouldStop
-from pruning.stages import (
+from pruning.steps.job import Job, deterministic, json_of, open_job, quiet
+from pruning.steps.progress import Progress
+from pruning.steps.stages import (
     check_shrunk,
     final_model,
     finetune,

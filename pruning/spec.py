@@ -116,8 +116,8 @@ class PruneSpec(Model):
     """One request to the engine, complete: with the same model and dataset it gives the same bytes.
 
     `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
-    fine-tuning only. `method` "auto" and fields left at None are resolved by `pruning.planning.resolve`, which also
-    refuses what cannot be done.
+    fine-tuning only. `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`,
+    which also refuses what cannot be done.
     """
 
     target_ratio: float = Field(ge=0, lt=1)

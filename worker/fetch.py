@@ -16,7 +16,7 @@ from core.assets.files import FileRecord, HubReference
 from core.assets.hub import HubClient
 from core.inputs import Input
 from core.settings import Settings
-from pruning.readers import Limits
+from pruning.data.readers import Limits
 from pruning.spec import Columns, Event, Events, ShouldStop
 from worker.stage import run_stage
 

@@ -17,10 +17,10 @@ from core.assets.repository import files_of
 from core.assets.tables import Dataset
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
-from pruning.costs import ModelShape
-from pruning.planning import Plan, resolve
-from pruning.rows import DataSummary
-from pruning.settle import choose, settle
+from pruning.data.rows import DataSummary
+from pruning.planning.costs import ModelShape
+from pruning.planning.plan import Plan, resolve
+from pruning.planning.settle import choose, settle
 from pruning.spec import Columns, PruneSpec
 
 ROUTE = "/v1/jobs"

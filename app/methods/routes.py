@@ -11,7 +11,7 @@ from app.http.conditional import matches, strong
 from app.http.problem import Responses, problems
 from app.methods.schemas import MethodList, MethodView
 from core.errors import NotFound
-from pruning import catalogue
+from pruning.planning import catalogue
 
 router = APIRouter(prefix="/v1/methods", tags=["methods"], dependencies=[Depends(get_caller)])
 

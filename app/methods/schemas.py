@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from pruning.catalogue import MethodInfo
+from pruning.planning.catalogue import MethodInfo
 
 
 class MethodView(BaseModel):

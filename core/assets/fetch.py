@@ -16,8 +16,8 @@ from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
 from core.db import Database
 from core.db.base import Json
 from core.db.writes import rows_changed
-from pruning.readers import LIMITS, Limits
-from pruning.rows import summarise
+from pruning.data.readers import LIMITS, Limits
+from pruning.data.rows import summarise
 from pruning.spec import Columns
 
 

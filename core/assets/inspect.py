@@ -9,9 +9,9 @@ from core.assets.jsonfiles import read_object
 from core.assets.names import WEIGHTS
 from core.assets.safetensors import Tensor, read_header
 from core.db.base import Json
-from pruning.costs import ModelShape
 from pruning.errors import InvalidModel
-from pruning.families import family_of
+from pruning.planning.costs import ModelShape
+from pruning.planning.families import family_of
 
 CONFIG_BYTES = 2**20
 VOCABULARY_BYTES = 16 * 2**20

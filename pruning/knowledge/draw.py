@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pruning.knowledge.stream import Batch
-from pruning.tasks import Encoded
+from pruning.training.tasks import Encoded
 
 _BATCH_WORK = 2**34
 """Multiply-adds of one forward pass over a batch: large enough for fast matrix products, small enough that a stop

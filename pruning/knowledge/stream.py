@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from pruning.knowledge.scores import PredictiveKnowledge, RepresentationalKnowledge, per_unit
 from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
-from pruning.layers import family
+from pruning.model.layers import family
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(student logits, teacher logits), both (rows, outputs) -> (rows,)."""

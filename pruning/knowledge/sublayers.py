@@ -10,7 +10,7 @@ from typing import Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning.layers import Layer
+from pruning.model.layers import Layer
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from pruning.costs import Kept, ModelShape, total_cost
 from pruning.errors import InvalidSpec
-from pruning.masks import kept_units, weight_masks
+from pruning.masking.masks import kept_units, weight_masks
+from pruning.masking.units import Units, units
+from pruning.planning.costs import Kept, ModelShape, total_cost
 from pruning.spec import Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
-from pruning.units import Units, units
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pruning.planning import Plan
-    from pruning.tasks import Encoded, Task
+    from pruning.planning.plan import Plan
+    from pruning.training.tasks import Encoded, Task
 
 METHODS: "dict[str, type[Method]]" = {}
 """Every method by name, filled when this package is imported."""

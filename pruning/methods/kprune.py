@@ -18,10 +18,10 @@ from pruning.knowledge.scores import divergence, squared_error
 from pruning.knowledge.steps import Steps
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
-from pruning.layers import layers
-from pruning.masks import kept_units
+from pruning.masking.masks import kept_units
+from pruning.masking.units import SlotUnits, slot_units
 from pruning.methods import Context, Method, Outcome
-from pruning.units import SlotUnits, slot_units
+from pruning.model.layers import layers
 
 _GRADIENT_BATCH = 32
 """Rows whose mean loss has one gradient. Part of the scale of predictive knowledge, so of what the representation

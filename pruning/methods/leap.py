@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.learned import START, LearnedMasks, Thresholds
+from pruning.masking.learned import START, LearnedMasks, Thresholds
+from pruning.masking.schedule import linear_decay, logit
+from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
-from pruning.schedule import linear_decay, logit
 from pruning.spec import Distill, Training
-from pruning.tasks import load_model
-from pruning.train import fit
-from pruning.units import Units
+from pruning.training.tasks import load_model
+from pruning.training.train import fit
 
 _NEAR = 3e-4
 """Below this squared excess over the target the coefficient is a fifth of the weakest (released code)."""
@@ -155,7 +155,7 @@ class Leap(Method):
     settings: Settings
 
     def prune(self, context: Context) -> Outcome:
-        """Train and prune in one run; raises what `pruning.train.fit` raises."""
+        """Train and prune in one run; raises what `pruning.training.train.fit` raises."""
         spec, model = context.spec, context.model
         groups = context.groups()
         steps = _steps(self.settings, len(context.train))

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pruning.masking.select import SLACK, keep_count, keep_fractions, keep_top, keep_within
+from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
-from pruning.select import SLACK, keep_count, keep_fractions, keep_top, keep_within
-from pruning.units import Units
 
 
 class Magnitude(Method):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pruning.costs import Kept
-from pruning.layers import layers
-from pruning.shrink import features
+from pruning.model.layers import layers
+from pruning.model.shrink import features
+from pruning.planning.costs import Kept
 
 UNEVEN = Kept(
     heads=((0, 2), (), (1, 2, 3)),

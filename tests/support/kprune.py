@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from pruning.costs import ModelShape
-from pruning.labels import Labels
+from pruning.data.labels import Labels
 from pruning.methods import Context
-from pruning.planning import Plan
+from pruning.planning.costs import ModelShape
+from pruning.planning.plan import Plan
 from pruning.spec import Event, PruneSpec, StopReason
-from pruning.tasks import Encoded, Task
+from pruning.training.tasks import Encoded, Task
 
 
 def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed: int = 0) -> Encoded:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pruning.rows import examples, summarise
-from pruning.tasks import Encoded, Task, encode, load_config, load_model, load_tokenizer
+from pruning.data.rows import examples, summarise
+from pruning.training.tasks import Encoded, Task, encode, load_config, load_model, load_tokenizer
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny
 

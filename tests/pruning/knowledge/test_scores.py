@@ -15,7 +15,7 @@ from pruning.knowledge.scores import (
 )
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
-from pruning.layers import layers
+from pruning.model.layers import layers
 from tests.support.kprune import random_rows
 from tests.support.models import FAMILIES, tiny_model
 

@@ -1,0 +1,68 @@
+"""Which output of a model stands for which label of a dataset. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pruning.data.rows import DataSummary
+from pruning.errors import InvalidData
+from pruning.spec import Task
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The outputs of a task head: `names` by output index, and `ids`, the index by the dataset's class name.
+
+    A regression has no names. `trained` says that the model's own head already has these outputs.
+    """
+
+    names: tuple[str, ...]
+    ids: Mapping[str, int]
+    trained: bool
+
+
+def labels_for(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labels:
+    """Match the dataset's labels to the model's trained head, or lay out a new head.
+
+    A trained head is used when it holds every class of the dataset, by name or by integer. `config` is the
+    content of config.json. Raises InvalidData when the labels do not fit the task.
+    """
+    trained = any(
+        str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
+    )
+    names = _head_names(config) if trained else ()
+    if task == "regression":
+        if not data.numeric_label:
+            raise InvalidData(
+                "A regression needs numbers as labels.",
+                param="/task",
+                remedy="Use task sequence-classification or another label column.",
+            )
+        return Labels((), {}, trained=trained and len(names) == 1)
+    if data.classes is None:
+        raise InvalidData(
+            "The labels are real numbers, not classes.",
+            param="/task",
+            remedy="Use task regression or another label column.",
+        )
+    ids = _match(names, data) if len(names) > 1 else None
+    if ids is not None:
+        return Labels(names, ids, trained=True)
+    return Labels(data.classes, {name: index for index, name in enumerate(data.classes)}, trained=False)
+
+
+def _head_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a head's outputs; transformers leaves out `id2label` when a head has its default two."""
+    by_id = {str(key): str(name) for key, name in (config.get("id2label") or {}).items()}
+    count = len(by_id) or int(config.get("num_labels") or 2)
+    return tuple(by_id.get(str(index), f"LABEL_{index}") for index in range(count))
+
+
+def _match(names: tuple[str, ...], data: DataSummary) -> dict[str, int] | None:
+    classes = data.classes or ()
+    by_name = {name.casefold(): index for index, name in enumerate(names)}
+    if all(name.casefold() in by_name for name in classes):
+        return {name: by_name[name.casefold()] for name in classes}
+    if data.numeric_label and all(0 <= int(name) < len(names) for name in classes):
+        return {name: int(name) for name in classes}
+    return None

@@ -1,0 +1,137 @@
+"""The model card: what was done to a model, what it brought, and how to load it. Imports no torch."""
+
+from collections.abc import Iterable
+
+from pruning.planning.families import AUTO_CLASSES
+from pruning.report import Quality, Report
+
+_KINDS = {
+    "shrunk": "Attention heads and FFN neurons were **removed**: the model is smaller and computes less.",
+    "zeros": (
+        "Weights were **set to zero in matrices of the same size**: the file is as large as before unless it "
+        "is compressed, and nothing runs faster unless the runtime makes use of zeros."
+    ),
+    "dense": "The model was **fine-tuned; nothing was removed**.",
+}
+
+
+def card(report: Report) -> str:
+    """The text of README.md for a finished job: Markdown, with the metadata that model hubs read on top."""
+    sections = (
+        "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- prunery\n---",
+        f"# {_title(report)}",
+        _KINDS[report.kind],
+        _table(("", "before", "after"), _rows(report)),
+        _latency(report),
+        *(f"> {warning.message}" for warning in report.warnings),
+        "## Load it",
+        _loading(report),
+        "## Reproduce it",
+        _reproduction(report),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _title(report: Report) -> str:
+    if report.kind == "dense":
+        return "Fine-tuned encoder"
+    removed = f"{report.delivered[report.measure]:.1%} of {_MEASURES[report.measure]}"
+    return f"Encoder pruned with {report.method}: {removed} removed"
+
+
+_MEASURES = {"weights": "the layers' weights", "flops": "the layers' FLOPs"}
+
+
+def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(heading)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [list(row) for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rows(report: Report) -> list[tuple[str, str, str]]:
+    before, after = report.before, report.after
+    return [
+        *_quality(report.quality),
+        ("parameters", f"{before.parameters:,}", f"{after.parameters:,}"),
+        ("non-zero weights of the layers", f"{before.weights:,}", f"{after.weights:,}"),
+        (
+            f"GFLOPs of the layers, {report.mean_length:.1f} tokens",
+            f"{before.flops / 1e9:.4g}",
+            f"{after.flops / 1e9:.4g}",
+        ),
+        ("bytes of the weights", f"{before.bytes:,}", f"{after.bytes:,}"),
+    ]
+
+
+def _quality(quality: Quality) -> list[tuple[str, str, str]]:
+    names = [quality.primary, *(name for name in sorted(quality.after) if name != quality.primary)]
+    note = ", untrained head" if quality.untrained else ""
+    return [
+        (
+            f"{name} ({quality.split}, {quality.rows} rows)",
+            f"{quality.before[name]:.4f}{note}",
+            f"{quality.after[name]:.4f}",
+        )
+        for name in names
+    ]
+
+
+def _latency(report: Report) -> str:
+    if not report.latency:
+        return ""
+    rows = [
+        (
+            f"{one.batch_size} x {one.sequence_length}",
+            f"{one.dense_ms:.1f} ms",
+            f"{one.pruned_ms:.1f} ms",
+            f"{one.speedup:.2f}x",
+            f"{one.cpu_speedup:.2f}x",
+        )
+        for one in report.latency
+    ]
+    first = report.latency[0]
+    said = (
+        f"Measured on {report.device} with {first.threads} thread(s), dense and pruned in turns, "
+        f"medians of {first.rounds} rounds."
+    )
+    heading = ("rows x tokens", "dense", "pruned", "speed-up", "by processor time")
+    return f"{said}\n\n{_table(heading, rows)}"
+
+
+def _loading(report: Report) -> str:
+    auto_class = AUTO_CLASSES[report.plan["task"]]
+    code = (
+        "```python\n"
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("model")\n'
+        f'model = {auto_class}.from_pretrained("model")\n'
+        "```"
+    )
+    difference = max(report.load_check.differences.values())
+    checked = (
+        f"Checked in a fresh process without Prunery: the largest difference of a logit is {difference:.2g} "
+        f"(allowed {report.load_check.tolerance:.2g})."
+    )
+    parameters = report.load_check.parameters
+    if "remote_code" not in parameters:
+        return f"{code}\n\n{checked}"
+    both = (
+        f"This gives the pruned model's answers with {parameters['plain']:,} parameters: layers are padded "
+        "with zeros to one size. Add `trust_remote_code=True` for its full speed with "
+        f"{parameters['remote_code']:,} parameters: then `modeling_pruned.py`, which lies beside the "
+        "weights, cuts the zeros off after loading."
+    )
+    return f"{code}\n\n{both}\n\n{checked}"
+
+
+def _reproduction(report: Report) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
+    hashes = _table(
+        ("file", "sha256"), sorted((f"`{name}`", f"`{digest}`") for name, digest in report.hashes.items())
+    )
+    request = report.spec.model_dump_json(indent=2)
+    return (
+        f"Seed {report.seed} on {report.device} with {versions}. The same request, model and dataset give "
+        f"the same weights on the same type of machine.\n\n```json\n{request}\n```\n\n{hashes}"
+    )

@@ -1,0 +1,167 @@
+"""The last steps of a job: export, check what was exported, and write the report."""
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from pruning.delivery.card import card
+from pruning.delivery.count import count
+from pruning.delivery.export import export
+from pruning.delivery.load_check import check
+from pruning.delivery.measure import latency
+from pruning.methods import Outcome
+from pruning.planning.costs import total_cost
+from pruning.report import Latency, LoadCheck, Quality, Report, Size, Stage
+from pruning.spec import Training
+from pruning.steps.checkpoint import file_sha256, write_atomic
+from pruning.steps.job import Job, json_of
+from pruning.steps.stages import MASKS, MODEL, final_model, logits, mask_tensors, probe
+
+Result = dict[str, Any]
+
+
+def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
+    """Write `model/`, load it in a fresh process, and count what it holds; raises ArtifactBroken."""
+    folder = job.out / MODEL
+    if job.steps.done("export") and job.steps.load("export")["files"] == _hashes(folder):
+        return job.steps.load("export")
+    with job.progress.step("export", "exporting"):
+        model = final_model(job, dense_dir, outcome)
+        batch = probe(job)
+        expected = logits(model, batch)
+        kept, masks = (None, None) if outcome is None else (outcome.kept, outcome.weight_masks)
+        export(model, job.tokenizer, job.plan.shape, kept, job.spec.allocation, folder)
+        job.progress.check()
+        inputs = {name: value.tolist() for name, value in batch.items() if name != "labels"}
+        loaded = check(folder, inputs, expected.tolist(), should_stop=job.progress.beat)
+        counted = count(folder, job.plan, kept, masks)
+        result = {
+            "files": _hashes(folder),
+            "load_check": json_of(loaded),
+            "weights": counted.weights,
+            "flops": counted.flops,
+            "bytes": counted.bytes,
+            "removed": counted.removed,
+            "layers": [json_of(layer) for layer in counted.layers],
+        }
+        job.steps.save("export", result)
+    return result
+
+
+def measure_latency(job: Job, dense_dir: Path, outcome: Outcome) -> tuple[Latency, ...]:
+    """Time dense against pruned when asked to."""
+    wanted = job.spec.evaluate
+    if not wanted.latency:
+        return ()
+    if not job.steps.done("measure"):
+        with job.progress.step("measure", "measuring"):
+            measured = latency(
+                job.load(dense_dir),
+                final_model(job, dense_dir, outcome),
+                wanted.batch_sizes,
+                wanted.sequence_length,
+                wanted.rounds,
+                should_stop=job.progress.beat,
+            )
+            job.steps.save("measure", {"latency": [json_of(entry) for entry in measured]})
+    return tuple(Latency.model_validate(entry) for entry in job.steps.load("measure")["latency"])
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the steps before found. `pruned` is the quality before recovery."""
+
+    before: Result
+    after: Result
+    exported: Result
+    pruned: Result | None = None
+    equality: float | None = None
+    latency: tuple[Latency, ...] = ()
+
+
+def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
+    """Write masks, plan, model card and report beside the model; returns the report."""
+    masks = {} if outcome is None else mask_tensors(job, outcome)
+    save_file(masks, job.out / f".{MASKS}")
+    (job.out / f".{MASKS}").replace(job.out / MASKS)
+    write_atomic(job.out / "plan.json", job.plan.model_dump_json(indent=2) + "\n")
+    before, exported, pruned = results.before, results.exported, results.pruned
+    checked = LoadCheck.model_validate(exported["load_check"])
+    shape, length = job.plan.shape, job.plan.length
+    report = Report(
+        kind=job.plan.kind,
+        spec=job.spec,
+        plan=json_of(job.plan),
+        method=job.plan.method,
+        asked=job.spec.target_ratio,
+        measure=job.plan.target_measure,
+        delivered=exported["removed"],
+        quality=Quality(
+            split=job.data.split,
+            rows=len(job.data.evaluation),
+            primary=job.task.primary,
+            before=before["metrics"],
+            pruned=None if pruned is None else pruned["metrics"],
+            after=results.after["metrics"],
+            untrained=not job.task.labels.trained and not job.spec.target_ratio,
+        ),
+        before=Size(
+            parameters=before["parameters"],
+            weights=round(total_cost(shape, "weights", length)),
+            flops=total_cost(shape, "flops", length),
+            bytes=before["bytes"],
+        ),
+        after=Size(
+            parameters=min(checked.parameters.values()),
+            weights=exported["weights"],
+            flops=exported["flops"],
+            bytes=exported["bytes"],
+        ),
+        layers=exported["layers"],
+        latency=results.latency,
+        load_check=checked,
+        equality=results.equality,
+        stages=_stages(job),
+        details={} if outcome is None else outcome.details,
+        warnings=job.plan.warnings,
+        seed=job.spec.seed,
+        device=_device_name(job.device),
+        mean_length=length,
+        versions=job.versions,
+        hashes=job.hashes | {f"artifact/{name}": digest for name, digest in exported["files"].items()},
+        seconds={phase: round(seconds, 3) for phase, seconds in job.progress.seconds.items()},
+        peak_memory_bytes=_peak_memory(job.device),
+    )
+    write_atomic(job.out / "README.md", card(report))
+    write_atomic(job.out / "report.json", report.model_dump_json(indent=2) + "\n")
+    return report
+
+
+def _stages(job: Job) -> dict[str, Stage]:
+    stages = {}
+    for name, options in (("finetune", job.spec.finetune), ("recover", job.spec.recover)):
+        if isinstance(options, Training):
+            result = job.steps.load(name)
+            stages[name] = Stage(steps=result["steps"], loss=result["loss"], settings=json_of(options))
+    return stages
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak bytes of this process on the device; Linux counts resident memory in KiB, macOS in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in sorted(folder.glob("*")) if path.is_file()}

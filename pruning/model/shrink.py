@@ -1,0 +1,55 @@
+"""Remove dropped heads and neurons from a model physically."""
+
+import torch
+from transformers import PreTrainedModel
+
+from pruning.model.layers import Layer, family, layers, take
+from pruning.planning.costs import Kept
+
+
+def shrink(model: PreTrainedModel, kept: Kept) -> None:
+    """Leave only the kept heads and neurons, in place.
+
+    Exact when the model is baked: the columns that dropped units own in `attention_out` and `ffn_out` are
+    zero. A sub-layer that lost everything adds its output bias as a constant. The config is left as it is,
+    because no config of these families can say how many heads a layer has.
+
+    Raises ValueError when `kept` does not fit the model.
+    """
+    stack = layers(model)
+    if len(kept.heads) != len(stack):
+        raise ValueError(f"kept names {len(kept.heads)} layers, the model has {len(stack)}")
+    names = family(model)
+    for layer, heads, neurons in zip(stack, kept.heads, kept.neurons, strict=True):
+        _check(layer, heads, neurons)
+        _shrink_attention(layer, heads)
+        _shrink_ffn(layer, neurons)
+        setattr(layer.head_owner, names.head_count, len(heads))
+        setattr(layer.head_owner, names.head_width, len(heads) * layer.head_size)
+
+
+def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...]) -> None:
+    if max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons:
+        raise ValueError(
+            f"layer {layer.index} has {layer.heads} heads and {layer.neurons} neurons: fewer than kept names"
+        )
+
+
+def _shrink_attention(layer: Layer, heads: tuple[int, ...]) -> None:
+    index = features(heads, layer.head_size)
+    for linear in (layer.query, layer.key, layer.value):
+        take(linear, index, dim=0)
+    take(layer.attention_out, index, dim=1)
+
+
+def _shrink_ffn(layer: Layer, neurons: tuple[int, ...]) -> None:
+    index = torch.tensor(neurons, dtype=torch.int64)
+    for linear in layer.ffn_in:
+        take(linear, index, dim=0)
+    take(layer.ffn_out, index, dim=1)
+
+
+def features(heads: tuple[int, ...], head_size: int) -> torch.Tensor:
+    """The feature indices that the heads own: int64 (len(heads) * head_size,)."""
+    first = torch.tensor(heads, dtype=torch.int64)[:, None] * head_size
+    return (first + torch.arange(head_size)).reshape(-1)

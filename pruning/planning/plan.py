@@ -1,0 +1,161 @@
+"""From a request to a plan: settle what was left open, refuse what cannot be done, predict.
+
+Imports no torch: the API plans every request before it is queued.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pruning.data.labels import labels_for
+from pruning.data.rows import DataSummary
+from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.planning.catalogue import MethodInfo
+from pruning.planning.costs import ModelShape, largest_ratio, total_cost
+from pruning.planning.families import family_of
+from pruning.planning.settle import choose, settle, settle_dense
+from pruning.report import Notice, ResultKind
+from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
+
+_CHARACTERS_PER_TOKEN = 4.5
+
+
+class Plan(Model):
+    """What will be done. `spec` is the request with nothing left open: `finetune`, `recover` and `distill`
+    are settings or False, its `method` is a name of the catalogue or "none".
+
+    `length` is the mean number of tokens of a row, guessed from the characters when `length_estimated`.
+    `cost_before` and `cost_after` count the layers of the model in the target measure: weights, or FLOPs of
+    one row. `largest_ratio` is the most that this method can remove here.
+    """
+
+    spec: PruneSpec
+    task: Task
+    method: str
+    kind: ResultKind
+    target_measure: Measure
+    trained_head: bool
+    shape: ModelShape
+    length: float
+    length_estimated: bool
+    cost_before: float
+    cost_after: float
+    largest_ratio: float
+    warnings: tuple[Notice, ...]
+
+
+def resolve(
+    spec: PruneSpec, config: Mapping[str, Any], data: DataSummary, length: float | None = None
+) -> Plan:
+    """Plan a request for the model of a config.json and a summarised dataset.
+
+    `length` is the mean number of tokens of a row when it is known. Raises InvalidSpec, InvalidModel,
+    InvalidData or TargetUnreachable, each naming the field at fault and the remedy. Planning a plan's own
+    `spec` gives the same plan.
+    """
+    shape = ModelShape.from_config(config)
+    _check_positions(spec, config)
+    task = spec.task or _infer_task(config, data)
+    trained = labels_for(task, data, config).trained
+    chosen = choose(spec, trained) if spec.target_ratio else None
+    settled = settle_dense(spec) if chosen is None else settle(spec, chosen, shape, trained)
+    settled = settled.model_copy(update={"task": task})
+    measure = settled.target_measure or "weights"
+    mean = length or _guess_length(spec, data)
+    known = [mean] if length else [1.0, float(spec.max_length)]
+    reach = _reach(settled, chosen, shape, known)
+    dense = total_cost(shape, measure, mean)
+    return Plan(
+        spec=settled,
+        task=task,
+        method=settled.method,
+        kind=_kind(settled),
+        target_measure=measure,
+        trained_head=trained,
+        shape=shape,
+        length=mean,
+        length_estimated=length is None,
+        cost_before=dense,
+        cost_after=dense * (1 - spec.target_ratio),
+        largest_ratio=reach,
+        warnings=_warnings(settled, data),
+    )
+
+
+def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return
+    usable = positions - family_of(config).reserved_positions
+    for length, param in (
+        (spec.max_length, "/max_length"),
+        (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
+    ):
+        if length > usable:
+            raise InvalidSpec(
+                f"{length} tokens are more than the model can read.",
+                param=param,
+                remedy=f"Use at most {usable}.",
+            )
+
+
+def _infer_task(config: Mapping[str, Any], data: DataSummary) -> Task:
+    """Real numbers are a regression, and so are whole numbers for a model that already gives one number."""
+    if data.classes is None:
+        return "regression"
+    if data.numeric_label and labels_for("regression", data, config).trained:
+        return "regression"
+    return "sequence-classification"
+
+
+def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
+    return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
+
+
+def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, lengths: list[float]) -> float:
+    """The largest ratio that holds at every one of the lengths; refuses a target that none of them allows.
+
+    It is monotone in the length, so that the ends of a range say it all.
+    """
+    if chosen is None:
+        return 0.0
+    ratios = [
+        largest_ratio(
+            shape,
+            Granularity.parse(spec.granularity),
+            spec.target_measure or "weights",
+            length,
+            allocation=spec.allocation,
+            empties_sublayers=chosen.empties_sublayers,
+        )
+        for length in lengths
+    ]
+    nearest = max(0.0, math.floor(min(ratios) * 1e4) / 1e4)
+    if spec.target_ratio > max(ratios):
+        raise TargetUnreachable(
+            f"target_ratio {spec.target_ratio} of {spec.target_measure} is out of reach for this model: "
+            f"{chosen.name} with {spec.granularity} and allocation {spec.allocation} can remove {nearest}.",
+            nearest=nearest,
+            remedy=f"The nearest reachable target_ratio is {nearest}.",
+        )
+    return nearest
+
+
+def _kind(spec: PruneSpec) -> ResultKind:
+    if not spec.target_ratio:
+        return "dense"
+    return "shrunk" if Granularity.parse(spec.granularity).removable else "zeros"
+
+
+def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
+    found = []
+    if _kind(spec) == "zeros":
+        text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
+        found.append(Notice(code="zeros_only", message=text))
+    if _kind(spec) == "shrunk" and spec.allocation == "global":
+        text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
+        found.append(Notice(code="remote_code", message=text))
+    if not data.splits.get("validation"):
+        text = "The dataset has no validation split: a part of the training rows is held out."
+        found.append(Notice(code="no_validation", message=text))
+    return tuple(found)

@@ -1,0 +1,163 @@
+"""Fill in what a request left open, and refuse what contradicts itself. Imports no torch."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from pruning.errors import InvalidSpec
+from pruning.planning.catalogue import MethodInfo, method, methods
+from pruning.planning.costs import ModelShape
+from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
+
+NO_METHOD = "none"
+"""The method of a job that removes nothing."""
+
+
+def choose(spec: PruneSpec, trained: bool) -> MethodInfo:
+    """The method asked for; for "auto" K-prune where a `trained` head makes it possible, else LEAP.
+
+    Raises InvalidSpec for an unknown name.
+    """
+    if spec.method != "auto":
+        return method(spec.method)
+    kind = Granularity.parse(spec.granularity).kind
+    kprune = method("kprune")
+    fits = kind in kprune.granularities and spec.target_measure in (None, *kprune.measures)
+    return kprune if trained and fits else method("leap")
+
+
+def settle_dense(spec: PruneSpec) -> PruneSpec:
+    """A ratio of 0 is dense fine-tuning and nothing else; raises InvalidSpec for options of pruning."""
+    meaningless: dict[str, tuple[Any, ...]] = {
+        "method": ("auto", NO_METHOD),
+        "settings": ({},),
+        "granularity": ("structured",),
+        "target_measure": (None, "weights"),
+        "allocation": ("global",),
+        "recover": (None, False),
+    }
+    for name, values in meaningless.items():
+        if getattr(spec, name) not in values:
+            raise InvalidSpec(
+                f"{name} has no meaning when target_ratio is 0, which only fine-tunes.",
+                param=f"/{name}",
+                remedy="Leave it out, or ask for a ratio above 0.",
+            )
+    if isinstance(spec.distill, Distill):
+        raise InvalidSpec("Dense fine-tuning has no teacher.", param="/distill", remedy="Leave distill out.")
+    if spec.finetune is False:
+        raise InvalidSpec(
+            "Nothing is left to do.", param="/finetune", remedy="Set finetune, or a target_ratio above 0."
+        )
+    finetune = spec.finetune if isinstance(spec.finetune, Finetune) else Finetune()
+    dense = {"method": NO_METHOD, "finetune": finetune, "recover": False, "distill": False}
+    return spec.model_copy(update=dense | {"target_measure": "weights"})
+
+
+def settle(spec: PruneSpec, chosen: MethodInfo, shape: ModelShape, trained: bool) -> PruneSpec:
+    """The request with every default in place; raises InvalidSpec for what contradicts method or model."""
+    granularity = Granularity.parse(spec.granularity)
+    _check_granularity(granularity, chosen, shape)
+    _check_settings(spec.settings, chosen)
+    if spec.allocation == "native" and not granularity.removable:
+        raise InvalidSpec(
+            f"allocation 'native' is about removed units, and {spec.granularity} leaves zeros.",
+            param="/allocation",
+            remedy="Leave allocation out: such a model loads natively anyway.",
+        )
+    recover = _settings(spec.recover, Recover, default=chosen.needs_training)
+    return spec.model_copy(
+        update={
+            "method": chosen.name,
+            "target_measure": _measure(spec, chosen, granularity),
+            "finetune": _finetune(spec, chosen, trained),
+            "recover": recover,
+            "distill": _distill(spec, trains=chosen.needs_training or recover is not False),
+        }
+    )
+
+
+def _check_granularity(granularity: Granularity, chosen: MethodInfo, shape: ModelShape) -> None:
+    if granularity.kind not in chosen.granularities:
+        able = [entry.name for entry in methods() if granularity.kind in entry.granularities]
+        remedy = f"It supports {', '.join(chosen.granularities)}."
+        if able:
+            remedy += f" For {granularity.kind} use {' or '.join(able)}."
+        raise InvalidSpec(
+            f"Method {chosen.name} does not support granularity {granularity.kind}.",
+            param="/granularity",
+            remedy=remedy,
+        )
+    if granularity.kind != "block" or granularity.shape is None:
+        return
+    rows, columns = granularity.shape
+    for outputs, inputs in shape.matrices:
+        if outputs % rows or inputs % columns:
+            divisor = math.gcd(shape.hidden, shape.ffn)
+            raise InvalidSpec(
+                f"Blocks of {rows}x{columns} do not divide a matrix of {outputs}x{inputs}.",
+                param="/granularity",
+                remedy=f"Rows and columns must both divide {divisor}.",
+            )
+
+
+def _check_settings(settings: Mapping[str, Any], chosen: MethodInfo) -> None:
+    known = chosen.schema["properties"]
+    for name in settings:
+        if name not in known:
+            raise InvalidSpec(
+                f"Method {chosen.name} has no setting {name!r}.",
+                param=_pointer([name]),
+                remedy=f"It has {', '.join(sorted(known))}." if known else "It has none.",
+            )
+    fault = best_match(Draft202012Validator(chosen.schema).iter_errors(settings))
+    if fault is not None:
+        raise InvalidSpec(f"Method {chosen.name}: {fault.message}.", param=_pointer(fault.absolute_path))
+
+
+def _pointer(path: Iterable[Any]) -> str:
+    """On the wire a method's settings stand beside its name."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "/".join(["/method", *parts])
+
+
+def _measure(spec: PruneSpec, chosen: MethodInfo, granularity: Granularity) -> Measure:
+    measure: Measure = spec.target_measure or ("flops" if granularity.removable else "weights")
+    if measure not in chosen.measures:
+        raise InvalidSpec(
+            f"Method {chosen.name} cannot aim at target_measure {measure}.",
+            param="/target_measure",
+            remedy=f"It aims at {' or '.join(chosen.measures)}.",
+        )
+    return measure
+
+
+def _settings(asked: Any, kind: type[Any], *, default: bool) -> Any:
+    """Settings as given, the usual ones for True, False for False; None means the default."""
+    on = default if asked is None else asked
+    return on if isinstance(on, kind) else (kind() if on else False)
+
+
+def _finetune(spec: PruneSpec, chosen: MethodInfo, trained: bool) -> Finetune | bool:
+    finetune: Finetune | bool = _settings(spec.finetune, Finetune, default=not trained)
+    if finetune is False and not trained and (spec.distill is not False or not chosen.needs_training):
+        raise InvalidSpec(
+            "The model has no trained head for this task, and pruning needs one to learn from.",
+            param="/finetune",
+            remedy="Leave finetune out, or use method leap with distill false.",
+        )
+    return finetune
+
+
+def _distill(spec: PruneSpec, *, trains: bool) -> Distill | bool:
+    if isinstance(spec.distill, Distill) and not trains:
+        raise InvalidSpec(
+            "Nothing is trained after pruning, so nothing can be distilled.",
+            param="/distill",
+            remedy="Leave distill out, or set recover.",
+        )
+    distill: Distill | bool = _settings(spec.distill, Distill, default=True)
+    return distill if trains else False

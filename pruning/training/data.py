@@ -1,0 +1,82 @@
+"""The rows of a job: training rows and evaluation rows, tokenised."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from pruning.data.readers import find_splits
+from pruning.data.rows import DataSummary, Example, examples
+from pruning.errors import InvalidData
+from pruning.spec import PruneSpec
+from pruning.training.tasks import Encoded, Task, encode
+
+_ROWS_BETWEEN_BEATS = 1000
+
+
+@dataclass(frozen=True)
+class Data:
+    """`evaluation` comes from the split named `split`; when that is "train", its rows are not in `train`."""
+
+    train: Encoded
+    evaluation: Encoded
+    split: str
+
+
+def load_data(
+    folder: Path,
+    summary: DataSummary,
+    spec: PruneSpec,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    beat: Callable[[], object],
+) -> Data:
+    """Read and tokenise a summarised dataset. `beat` is called between chunks and may raise to stop.
+
+    Without a validation file, `evaluate.validation_fraction` of the training rows are set apart, chosen by
+    the seed; beyond `evaluate.max_rows`, so are the evaluation rows.
+    """
+    paths = find_splits(folder)
+    train = _beating(examples(paths["train"], summary), beat)
+    if "validation" in paths:
+        split = "validation"
+        held_out = _beating(examples(paths["validation"], summary), beat)
+    else:
+        split = "train"
+        train, held_out = _carve(train, spec)
+    if spec.evaluate.max_rows is not None:
+        held_out = _sample(held_out, spec.evaluate.max_rows, spec.seed)
+    return Data(
+        train=encode(train, task, tokenizer, spec.max_length, beat),
+        evaluation=encode(held_out, task, tokenizer, spec.max_length, beat),
+        split=split,
+    )
+
+
+def _beating(rows: Iterable[Example], beat: Callable[[], object]) -> list[Example]:
+    read: list[Example] = []
+    for row in rows:
+        if len(read) % _ROWS_BETWEEN_BEATS == 0:
+            beat()
+        read.append(row)
+    return read
+
+
+def _carve(rows: list[Example], spec: PruneSpec) -> tuple[list[Example], list[Example]]:
+    count = max(1, round(len(rows) * spec.evaluate.validation_fraction))
+    order = np.random.default_rng(spec.seed).permutation(len(rows))
+    kept = [rows[index] for index in sorted(order[count:])]
+    if len({row.label for row in kept}) < 2:
+        raise InvalidData(
+            f"{len(rows)} training rows are too few to set {count} apart for evaluation.",
+            remedy="Add a validation file or more rows.",
+        )
+    return kept, [rows[index] for index in sorted(order[:count])]
+
+
+def _sample(rows: list[Example], count: int, seed: int) -> list[Example]:
+    if len(rows) <= count:
+        return rows
+    return [rows[index] for index in sorted(np.random.default_rng(seed).permutation(len(rows))[:count])]

@@ -1,0 +1,65 @@
+"""Evaluation of a task: rows sorted by length, batches of a fixed number of tokens, order restored."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning.errors import Canceled
+from pruning.spec import ShouldStop
+from pruning.training.tasks import Encoded, Task
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Quality by metric, and the logits (rows, outputs) in fp32 on the CPU, in the order of the rows."""
+
+    metrics: dict[str, float]
+    logits: Tensor
+
+
+def evaluate(
+    model: nn.Module,
+    rows: Encoded,
+    task: Task,
+    *,
+    device: torch.device,
+    should_stop: ShouldStop,
+    on_progress: Callable[[float], None],
+    batch_tokens: int = 4096,
+) -> Evaluated:
+    """Run the model over all rows in eval mode; the batches depend on the rows only, so results compare.
+
+    `batch_tokens` bounds rows times length of a batch; `on_progress` gets the done fraction after every
+    batch. Raises Canceled when `should_stop` says so.
+    """
+    model.eval()
+    parts: list[Tensor] = []
+    order: list[int] = []
+    with torch.inference_mode():
+        for indices in batches(rows, batch_tokens):
+            if should_stop() is not None:
+                raise Canceled("Stopped while evaluating.")
+            batch = rows.batch(indices)
+            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
+            parts.append(model(**inputs).logits.float())
+            order += indices
+            on_progress(len(order) / len(rows))
+    logits = torch.cat(parts).cpu()
+    logits = torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
+    return Evaluated(task.metrics(logits, torch.from_numpy(rows.labels)), logits)
+
+
+def batches(rows: Encoded, batch_tokens: int) -> Iterator[list[int]]:
+    """Row indices by falling length, in batches of at most `batch_tokens` padded tokens (at least one row).
+
+    The longest batch comes first: when memory does not suffice, it shows at once.
+    """
+    order = np.argsort(-rows.lengths, kind="stable").tolist()
+    start = 0
+    while start < len(order):
+        count = max(1, batch_tokens // int(rows.lengths[order[start]]))
+        yield order[start : start + count]
+        start += count

@@ -1,0 +1,112 @@
+import ast
+import json
+import re
+
+import pytest
+
+from pruning.delivery.card import card
+from pruning.report import Latency, LayerKept, LoadCheck, Notice, Quality, Report, Size
+from pruning.spec import PruneSpec
+
+SPEC = PruneSpec(target_ratio=0.5, method="kprune", target_measure="flops", seed=7)
+LATENCY = Latency(
+    batch_size=8,
+    sequence_length=128,
+    rounds=20,
+    threads=1,
+    dense_ms=100.0,
+    pruned_ms=52.0,
+    dense_min_ms=99.0,
+    pruned_min_ms=50.0,
+    speedup=1.92,
+    dense_cpu_ms=101.0,
+    pruned_cpu_ms=51.0,
+    cpu_speedup=1.98,
+)
+
+
+def report(**changes):
+    fields = {
+        "kind": "shrunk",
+        "spec": SPEC,
+        "plan": {"task": "sequence-classification"},
+        "method": "kprune",
+        "asked": 0.5,
+        "measure": "flops",
+        "delivered": {"flops": 0.5003, "weights": 0.49},
+        "quality": Quality(
+            split="validation",
+            rows=872,
+            primary="accuracy",
+            before={"accuracy": 0.898, "f1": 0.9},
+            after={"accuracy": 0.891, "f1": 0.89},
+        ),
+        "before": Size(parameters=22_713_986, weights=10_616_832, flops=4.5e8, bytes=45_439_980),
+        "after": Size(parameters=17_000_000, weights=5_400_000, flops=2.25e8, bytes=30_000_000),
+        "layers": [LayerKept(heads=6, of_heads=12, neurons=700, of_neurons=1536, weights=0.47)],
+        "latency": [LATENCY],
+        "load_check": LoadCheck(
+            differences={"plain": 2e-7, "remote_code": 1e-7},
+            parameters={"plain": 20_000_000, "remote_code": 17_000_000},
+            tolerance=1e-4,
+        ),
+        "stages": {},
+        "details": {},
+        "warnings": [Notice(code="no_validation", message="A part of the training rows is held out.")],
+        "seed": 7,
+        "device": "cpu",
+        "mean_length": 25.16,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "hashes": {"model/config.json": "ab" * 32},
+        "seconds": {},
+        "peak_memory_bytes": 1,
+    }
+    return Report(**fields | changes)
+
+
+def code(text, language):
+    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_it_says_what_was_removed_and_what_it_brought():
+    text = card(report())
+    assert "# Encoder pruned with kprune: 50.0% of the layers' FLOPs removed" in text
+    assert "**removed**" in text
+    assert "| accuracy (validation, 872 rows) | 0.8980 | 0.8910 |" in text
+    assert "| parameters | 22,713,986 | 17,000,000 |" in text
+    assert "| 8 x 128 | 100.0 ms | 52.0 ms | 1.92x | 1.98x |" in text
+    assert "> A part of the training rows is held out." in text
+
+
+def test_a_model_with_zeros_claims_no_speed():
+    plain = LoadCheck(differences={"plain": 0.0}, parameters={"plain": 20_000_000}, tolerance=1e-4)
+    text = card(report(kind="zeros", latency=[], load_check=plain))
+    assert "set to zero in matrices of the same size" in text
+    assert "nothing runs faster" in text
+    assert "speed-up" not in text
+    assert "trust_remote_code" not in text
+
+
+def test_a_model_with_code_says_which_load_gives_which_speed():
+    text = card(report())
+    assert "20,000,000 parameters" in text
+    assert "`trust_remote_code=True` for its full speed with 17,000,000" in text
+    assert "largest difference of a logit is 2e-07 (allowed 0.0001)" in text
+
+
+def test_its_code_is_python_and_its_request_is_the_spec():
+    text = card(report())
+    assert ast.parse(code(text, "python"))
+    assert PruneSpec.model_validate(json.loads(code(text, "json"))) == SPEC
+    assert "Seed 7 on cpu with torch 2.13.0, transformers 5.23.0." in text
+    assert "| `model/config.json` | `" + "ab" * 32 in text
+
+
+@pytest.mark.parametrize("kind", ["shrunk", "zeros", "dense"])
+def test_it_is_whole_for_every_kind(kind):
+    quality = report().quality.model_copy(update={"untrained": True})
+    text = card(report(kind=kind, quality=quality))
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    assert "untrained head" in text
+    assert text.endswith("|\n")
+    assert "None" not in text.replace("null", "")

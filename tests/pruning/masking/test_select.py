@@ -1,0 +1,99 @@
+"""Budgets to masks: exact counts, deterministic ties, and never more than a unit of the budget unused."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning.masking.select import keep_count, keep_fractions, keep_top, keep_within, round_within
+
+_sizes = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+def _scores(sizes: list[int], seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    # Few distinct values, so that ties are common.
+    return {
+        str(index): torch.randint(0, 4, (size,), generator=generator).float()
+        for index, size in enumerate(sizes)
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
+def test_keep_top_keeps_the_first_of_equal_scores(values: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(values)))
+    best = sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]
+    kept = keep_top(torch.tensor(values, dtype=torch.float32), count)
+    assert kept.nonzero().flatten().tolist() == sorted(best)
+
+
+def test_keep_top_keeps_the_shape_and_refuses_an_impossible_count() -> None:
+    assert keep_top(torch.arange(6.0).reshape(2, 3), 2).tolist() == [[False] * 3, [False, True, True]]
+    with pytest.raises(ValueError, match="cannot keep 7 of 6"):
+        keep_top(torch.zeros(6), 7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_sizes, st.integers(0, 99), st.data())
+def test_counts_over_groups_are_exact_and_empty_no_group(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(len(sizes), sum(sizes)))
+    scores = _scores(sizes, seed)
+    for keep in (keep_count, keep_fractions):
+        kept = [int(mask.sum()) for mask in keep(scores, count).values()]
+        assert sum(kept) == count
+        assert min(kept) >= 1
+
+
+def test_keep_fractions_keeps_the_same_fraction_everywhere() -> None:
+    scores = {"small": torch.arange(10.0), "large": 100 + torch.arange(90.0)}
+    kept = keep_fractions(scores, 50)
+    assert {name: int(mask.sum()) for name, mask in kept.items()} == {"small": 5, "large": 45}
+    assert kept["small"].tolist() == [False] * 5 + [True] * 5
+
+
+@settings(deadline=None, max_examples=100)
+@given(_sizes, st.integers(0, 99), st.floats(0, 1), st.data())
+def test_keep_within_leaves_less_than_a_unit_unused(
+    sizes: list[int], seed: int, part: float, data: st.DataObject
+) -> None:
+    costs = [data.draw(st.floats(0.5, 50)) for _ in sizes]
+    scores = _scores(sizes, seed)
+    by_name = dict(zip(scores, costs, strict=True))
+    least, most = sum(costs), sum(cost * size for cost, size in zip(costs, sizes, strict=True))
+    budget = least + part * (most - least)
+    kept = keep_within(scores, by_name, budget)
+    spent = sum(by_name[name] * int(mask.sum()) for name, mask in kept.items())
+    dropped = [by_name[name] for name, mask in kept.items() if not mask.all()]
+    assert all(mask.any() for mask in kept.values())
+    assert spent <= budget * (1 + 1e-8)
+    assert budget - spent < min(dropped, default=math.inf)
+
+
+def test_keep_within_prefers_scores_and_passes_over_what_does_not_fit() -> None:
+    scores = {"heads": torch.tensor([9.0, 8.0]), "neurons": torch.tensor([7.0, 6.0, 5.0])}
+    kept = keep_within(scores, {"heads": 10.0, "neurons": 1.0}, 12.5)
+    assert kept["heads"].tolist() == [True, False]
+    assert kept["neurons"].tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="costs 11"):
+        keep_within(scores, {"heads": 10.0, "neurons": 1.0}, 10.5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_sizes, st.floats(0, 1), st.data())
+def test_round_within_stays_next_to_what_was_wanted(
+    sizes: list[int], part: float, data: st.DataObject
+) -> None:
+    costs = [data.draw(st.floats(0.5, 50)) for _ in sizes]
+    wanted = [1 + part * (size - 1) for size in sizes]
+    budget = sum(cost * want for cost, want in zip(costs, wanted, strict=True))
+    counts = round_within(wanted, costs, sizes, budget)
+    spent = sum(cost * count for cost, count in zip(costs, counts, strict=True))
+    growing = [cost for cost, count, size in zip(costs, counts, sizes, strict=True) if count < size]
+    assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
+    assert spent <= budget * (1 + 1e-8)
+    assert budget - spent < min(growing, default=math.inf)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, GPT2Config
+
+from pruning.errors import InvalidModel
+from pruning.model.layers import layers, prunable_linears, take
+from pruning.planning.families import FAMILIES as ENTRIES
+from tests.support.models import FAMILIES, TASKS, tiny_model
+
+
+@pytest.fixture(params=[(family, task) for family in FAMILIES for task in TASKS], ids="-".join)
+def model(request):
+    return tiny_model(*request.param, layers=3)
+
+
+def test_every_family_of_the_engine_is_tested():
+    assert set(FAMILIES) == set(ENTRIES)
+
+
+def test_a_layer_shows_its_parts(model):
+    stack = layers(model)
+    assert [layer.index for layer in stack] == [0, 1, 2]
+    for layer in stack:
+        assert (layer.heads, layer.kv_heads, layer.head_size, layer.neurons) == (4, 4, 8, 48)
+        assert layer.query.weight.shape == layer.attention_out.weight.shape == (32, 32)
+        assert layer.ffn_in[0].weight.shape == (48, 32)
+        assert layer.ffn_out.weight.shape == (32, 48)
+        assert layer.attention_norm.weight.shape == layer.ffn_norm.weight.shape == (32,)
+        assert layer.activation(torch.zeros(1)) == 0
+
+
+def test_an_unknown_family_and_unknown_parts_are_refused():
+    config = GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=9, n_positions=8)
+    with pytest.raises(InvalidModel, match="gpt2"):
+        layers(AutoModelForSequenceClassification.from_config(config))
+    model = tiny_model("bert")
+    model.bert.encoder.layer[1].output.dense = torch.nn.Identity()
+    with pytest.raises(InvalidModel, match=r"output\.dense is a Identity"):
+        layers(model)
+
+
+def test_the_linears_are_named_as_in_the_model(model):
+    linears = prunable_linears(model)
+    assert len(linears) == 18
+    assert all(model.get_submodule(name) is linear for name, linear in linears.items())
+    first = layers(model)[0]
+    assert list(linears.values())[:6] == list(first.linears)
+
+
+def test_take_keeps_rows_and_columns_in_the_given_order():
+    linear = torch.nn.Linear(3, 4)
+    weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
+    linear.weight.requires_grad = False
+    take(linear, torch.tensor([2, 0]), dim=0)
+    take(linear, torch.tensor([1]), dim=1)
+    assert torch.equal(linear.weight, weight[[2, 0]][:, [1]])
+    assert torch.equal(linear.bias, bias[[2, 0]])
+    assert (linear.out_features, linear.in_features) == (2, 1)
+    assert not linear.weight.requires_grad
+    assert linear.bias.requires_grad

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from pruning.data.rows import summarise
+from pruning.errors import InvalidData
+from pruning.spec import Evaluation, PruneSpec
+from pruning.training.data import load_data
+from pruning.training.tasks import Task, load_config, load_tokenizer
+from tests.support.data import write_dataset, write_jsonl
+from tests.support.models import save_tiny
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+def load(folder, model_dir, *, seed=0, **evaluation):
+    spec = PruneSpec(target_ratio=0.5, seed=seed, max_length=32, evaluate=Evaluation(**evaluation))
+    config, summary = load_config(model_dir), summarise(folder)
+    task = Task.of("sequence-classification", summary, config)
+    return load_data(folder, summary, spec, task, load_tokenizer(model_dir, config), lambda: None)
+
+
+def rows(encoded):
+    return [tuple(encoded[index]["input_ids"]) for index in range(len(encoded))]
+
+
+def test_the_validation_file_is_for_evaluation(tmp_path, model_dir):
+    found = load(write_dataset(tmp_path, train=40, validation=10), model_dir)
+    assert (len(found.train), len(found.evaluation), found.split) == (40, 10, "validation")
+
+
+def test_without_one_a_part_of_the_training_rows_is_set_apart(tmp_path, model_dir):
+    write_dataset(tmp_path, train=40)
+    found = load(tmp_path, model_dir, validation_fraction=0.25)
+    assert (len(found.train), len(found.evaluation), found.split) == (30, 10, "train")
+    assert not set(rows(found.train)) & set(rows(found.evaluation))
+    again, other = (load(tmp_path, model_dir, validation_fraction=0.25, seed=seed) for seed in (0, 1))
+    assert rows(again.evaluation) == rows(found.evaluation)
+    assert rows(other.evaluation) != rows(found.evaluation)
+
+
+def test_evaluation_rows_are_capped_without_bias(tmp_path, model_dir):
+    found = load(write_dataset(tmp_path, train=10, validation=60), model_dir, max_rows=20)
+    assert len(found.evaluation) == 20
+    assert 0 < np.mean(found.evaluation.labels) < 1
+    everything = load(tmp_path, model_dir)
+    assert set(rows(found.evaluation)) < set(rows(everything.evaluation))
+
+
+def test_too_few_rows_to_set_some_apart(tmp_path, model_dir):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
+    with pytest.raises(InvalidData, match="too few"):
+        load(tmp_path, model_dir)
