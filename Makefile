@@ -28,6 +28,9 @@ demo: $(VENV)/.demo-ready ## prune a real model over HTTP and show before/after 
 serve: $(READY) ## run the whole service on this machine: API, worker, SQLite, no server to install
 	$(BIN)/prunery serve
 
+# Two test processes share the cores: more threads each would only get in each other's way.
+test test-all: export OMP_NUM_THREADS = 1
+
 test: $(READY) ## the test suite: real databases, brokers and processes; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
 

@@ -17,11 +17,11 @@ from transformers import AutoTokenizer
 
 from benchmarks.cells import MODEL, Cell, data_folder, run
 from benchmarks.latency import LENGTH, load, saved
-from pruning.costs import ModelShape
-from pruning.export import export
-from pruning.measure import latency
+from pruning.delivery.export import export
+from pruning.delivery.measure import latency
+from pruning.model.shrink import shrink
+from pruning.planning.costs import ModelShape
 from pruning.report import Latency
-from pruning.shrink import shrink
 from pruning.spec import Allocation
 
 HEADER = (

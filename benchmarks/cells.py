@@ -55,14 +55,14 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
     """Prune and evaluate in this process: CPU seconds and peak memory are those of pruning, model loading included."""
     import torch
 
-    from pruning.costs import removed_ratio
-    from pruning.evaluate import evaluate
+    from pruning.data.rows import examples, summarise
     from pruning.methods import Context, create
-    from pruning.planning import resolve
-    from pruning.rows import examples, summarise
-    from pruning.shrink import shrink
+    from pruning.model.shrink import shrink
+    from pruning.planning.costs import removed_ratio
+    from pruning.planning.plan import resolve
     from pruning.spec import PruneSpec
-    from pruning.tasks import Task, encode, load_config, load_model, load_tokenizer
+    from pruning.training.evaluate import evaluate
+    from pruning.training.tasks import Task, encode, load_config, load_model, load_tokenizer
 
     torch.set_num_threads(1)
     root = data_folder()

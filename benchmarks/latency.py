@@ -13,10 +13,10 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from benchmarks.cells import MODEL, Cell, data_folder, run
-from pruning.costs import Kept, ModelShape, kept_cost, total_cost
-from pruning.measure import latency
+from pruning.delivery.measure import latency
+from pruning.model.shrink import shrink
+from pruning.planning.costs import Kept, ModelShape, kept_cost, total_cost
 from pruning.report import Latency
-from pruning.shrink import shrink
 
 LENGTH = 128
 HEADER = "| removed | batch | dense ms | shrunk ms | speed-up (wall) | speed-up (CPU) | FLOPs ratio | CPU / FLOPs |"

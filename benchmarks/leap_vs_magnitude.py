@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pruning import prune
-from pruning.readers import read
+from pruning.data.readers import read
 from pruning.report import Report
 from pruning.spec import Evaluation, Finetune, PruneSpec, Recover
 

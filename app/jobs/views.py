@@ -16,8 +16,10 @@ def choice(spec: PruneSpec, plan: Mapping[str, Any] | None) -> Choice:
 
 def job_view(job: Job, position: int | None, base: str) -> JobView:
     """A job; `base` is the address of the service."""
+    # A job whose dataset had to be fetched first was planned by its worker: the report says what it came to.
+    report = job.report or {}
     return JobView.model_validate(
-        _choice(job.spec, job.plan)
+        _choice(report.get("spec", job.spec), job.plan or report.get("plan"))
         | {
             "id": job.id,
             "status": job.status,

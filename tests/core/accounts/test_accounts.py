@@ -49,7 +49,7 @@ def test_a_key_says_who_calls_until_it_is_revoked(database: Database) -> None:
         assert repository.authenticate(session, other).owner_id == owner
 
 
-@pytest.mark.parametrize("key", ["", "prn_live_", "Bearer x", make_key()])
+@pytest.mark.parametrize("key", ["", "prn_live_", "Bearer x", pytest.param(make_key(), id="well formed")])
 def test_unknown_keys_are_refused(database: Database, key: str) -> None:
     with database.read() as session, pytest.raises(Unauthorized):
         repository.authenticate(session, key)
