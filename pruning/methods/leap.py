@@ -121,7 +121,7 @@ class Leap(Method):
             description="Learning rate of scores and thresholds (Adam, no weight decay).",
         )
         prior: float = Field(
-            default=3.0,
+            default=20.0,
             gt=0,
             le=1000,
             description="How much magnitudes decide: scores start at each unit's magnitude over the group's "
