@@ -54,7 +54,7 @@ generate: $(READY) ## rewrite what is made from the code: method catalogue, Open
 	$(BIN)/python -m core.settings --write
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-options \
 		--no-header --no-annotate --all-extras --upgrade --output-file requirements.lock pyproject.toml
 	@sed -i 's/^\([a-z0-9._-]*==[^+ ]*\)+[a-z0-9.]*/\1/' requirements.lock # a local build tag such as +cpu is the machine's choice
 
