@@ -33,7 +33,7 @@ MAX_LENGTH = 64
 FINETUNE = {"epochs": 2, "learning_rate": 1e-4, "batch_size": 32}
 JOBS: dict[str, dict[str, Any]] = {
     "kprune": {"method": {"name": "kprune", "calibration_tokens": 32_000}},
-    "leap": {"method": {"name": "leap", "max_steps": 150}},
+    "leap": {"method": {"name": "leap", "max_steps": 150}, "recover": False},  # it recovers as it trains
 }
 
 LOADING = """\
