@@ -1,3 +1,11 @@
-"""Fixtures that every room may use."""
+"""Fixtures that every room may use, and how hypothesis searches."""
+
+import os
+
+from hypothesis import settings
+
+# On a loaded machine a slow example is no failure. The gate repeats itself; a person's runs look for new examples.
+settings.register_profile("prunery", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("prunery")
 
 pytest_plugins = ["tests.support.database", "tests.support.redis", "tests.support.hub_server"]

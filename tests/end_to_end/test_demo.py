@@ -23,6 +23,8 @@ def command(folder: Path) -> list[str]:
 
 
 def test_ctrl_c_stops_everything_that_it_started(tmp_path: Path) -> None:
+    # A suite that was started in the background ignores Ctrl-C, and the processes it starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log = tmp_path / "log"
     with log.open("wb") as output:
         demo = subprocess.Popen(command(tmp_path), stdout=output, stderr=output, start_new_session=True)

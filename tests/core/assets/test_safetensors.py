@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -103,6 +103,7 @@ def test_exactly_the_layouts_without_gap_or_overlap_pass(
         end += size
     data = bytes(end)
     if spoil == "shift":
+        assume(0 not in shapes[0])  # a tensor of no bytes lies as well in one place as in another
         tensors["t0"] = (*tensors["t0"][:2], [position + 1 for position in tensors["t0"][2]])
     elif spoil == "grow":
         data += b"\0"
