@@ -30,10 +30,10 @@ console = Console()
 
 # Sized for two idle cores and ten minutes; the docs say what longer training gives.
 MAX_LENGTH = 64
-FINETUNE = {"epochs": 2, "learning_rate": 1e-4, "batch_size": 32}
+FINETUNE = {"epochs": 1.5, "learning_rate": 1e-4, "batch_size": 32}
 JOBS: dict[str, dict[str, Any]] = {
     "kprune": {"method": {"name": "kprune", "calibration_tokens": 32_000}},
-    "leap": {"method": {"name": "leap", "max_steps": 150}, "recover": False},  # it recovers as it trains
+    "leap": {"method": {"name": "leap", "max_steps": 120}, "recover": False},  # it recovers as it trains
 }
 
 LOADING = """\
