@@ -35,7 +35,7 @@ from pathlib import Path
 from pruning import prune
 from pruning.spec import PruneSpec
 spec, model, dataset, out = json.loads(sys.argv[1])
-import pruning.methods, pruning.steps.deliver, pruning.training.train
+import pruning.methods, pruning.delivery.deliver, pruning.training.train
 began = time.perf_counter()
 prune(PruneSpec.model_validate(spec), Path(model), Path(dataset), Path(out))
 print(time.perf_counter() - began)
