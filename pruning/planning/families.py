@@ -42,8 +42,18 @@ class Family:
     """How many rows of the position table no token can use (RoBERTa counts from its padding index + 1)."""
 
 
-def _classifier(name: str) -> Mapping[Task, str]:
-    return MappingProxyType({"sequence-classification": name, "regression": name})
+def _heads(prefix: str) -> Mapping[Task, str]:
+    return MappingProxyType({task: f"{prefix}For{head}" for task, head in _HEADS.items()})
+
+
+_HEADS: Mapping[Task, str] = MappingProxyType(
+    {
+        "sequence-classification": "SequenceClassification",
+        "regression": "SequenceClassification",
+        "token-classification": "TokenClassification",
+        "question-answering": "QuestionAnswering",
+    }
+)
 
 
 _BERT = Family(
@@ -58,16 +68,14 @@ _BERT = Family(
     ffn_out="output.dense",
     ffn_norm="output.LayerNorm",
     head_owner="attention.self",
-    architectures=_classifier("BertForSequenceClassification"),
+    architectures=_heads("Bert"),
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "bert": _BERT,
-        "roberta": replace(
-            _BERT, architectures=_classifier("RobertaForSequenceClassification"), reserved_positions=2
-        ),
-        "electra": replace(_BERT, architectures=_classifier("ElectraForSequenceClassification")),
+        "roberta": replace(_BERT, architectures=_heads("Roberta"), reserved_positions=2),
+        "electra": replace(_BERT, architectures=_heads("Electra")),
         "distilbert": Family(
             layers="transformer.layer",
             query="attention.q_lin",
@@ -80,7 +88,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             ffn_out="ffn.lin2",
             ffn_norm="output_layer_norm",
             head_owner="attention",
-            architectures=_classifier("DistilBertForSequenceClassification"),
+            architectures=_heads("DistilBert"),
             head_count="n_heads",
             head_width="dim",
             hidden_config="dim",
@@ -91,12 +99,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
-AUTO_CLASSES: Mapping[Task, str] = MappingProxyType(
-    {
-        "sequence-classification": "AutoModelForSequenceClassification",
-        "regression": "AutoModelForSequenceClassification",
-    }
-)
+AUTO_CLASSES: Mapping[Task, str] = _heads("AutoModel")
 """The transformers class that loads a model for each task."""
 
 _FOREIGN: Mapping[str, str] = MappingProxyType(
