@@ -87,12 +87,18 @@ def _write(
     if allocation == "native":
         raise ValueError("native allocation needs all heads and equally many neurons in every layer")
     model.save_pretrained(folder, state_dict=_padded(model, stack, shape, width))
-    name = type(model).__name__
     fields["layer_sizes"] = sizes
-    fields["auto_map"] = dict.fromkeys(AUTO_CLASSES.values(), f"modeling_pruned.{name}")
+    fields["auto_map"] = _auto_map(model)
     _edit_config(folder, fields)
     (folder / CODE_FILE).write_text(code_template(), "utf-8")
     return True
+
+
+def _auto_map(model: PreTrainedModel) -> dict[str, str]:
+    """The class of `modeling_pruned.py` that stands for the model's own."""
+    name = type(model).__name__
+    tasks = [task for task, architecture in family(model).architectures.items() if architecture == name]
+    return {AUTO_CLASSES[task]: f"modeling_pruned.{name}" for task in tasks}
 
 
 def _padded(model: PreTrainedModel, stack: list[Layer], shape: ModelShape, width: int) -> dict[str, Tensor]:
@@ -103,13 +109,14 @@ def _padded(model: PreTrainedModel, stack: list[Layer], shape: ModelShape, width
         missing_features = (shape.heads - layer.heads) * layer.head_size
         missing_neurons = width - layer.neurons
         for writers, reader, missing in (
-            ((layer.query, layer.key, layer.value), layer.attention_out, missing_features),
-            (layer.ffn_in, layer.ffn_out, missing_neurons),
+            (layer.head_writers, layer.attention_out, missing_features),
+            (layer.neuron_writers, layer.ffn_out, missing_neurons),
         ):
             for writer in writers:
-                name = names[writer]
-                state[f"{name}.weight"] = pad(state[f"{name}.weight"], (0, 0, 0, missing))
-                state[f"{name}.bias"] = pad(state[f"{name}.bias"], (0, missing))
+                weight, bias = f"{names[writer.linear]}.weight", f"{names[writer.linear]}.bias"
+                state[weight] = pad(writer.split(state[weight]), (0, 0, 0, missing)).flatten(0, 1)
+                if bias in state:
+                    state[bias] = pad(writer.split(state[bias]), (0, missing)).flatten(0, 1)
             state[f"{names[reader]}.weight"] = pad(state[f"{names[reader]}.weight"], (0, missing))
     return state
 

@@ -1,19 +1,20 @@
 """Granularities on a live model: groups of units, each unit kept or dropped as a whole.
 
-A unit is one weight, one block of a matrix, one attention head or one FFN neuron. All units of a group have
-the same cost, so that budgets are sums of counts times costs.
+A unit is one weight, one block or row of a matrix, one attention head or one FFN neuron. All units of a group
+have the same cost, so that budgets are sums of counts times costs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from pruning.errors import InvalidSpec
-from pruning.model.layers import Layer, layers, prunable_linears
+from pruning.model.layers import Layer, Writer, layers, prunable_linears
 from pruning.planning.costs import ModelShape, head_cost, neuron_cost
 from pruning.spec import Allocation, Granularity, Measure
 
@@ -44,11 +45,15 @@ class Units(Protocol):
 
 @dataclass(frozen=True)
 class WeightUnits:
-    """Blocks of `block` = (rows, columns) weights of one linear; single weights when it is (1, 1)."""
+    """Blocks of `block` = (rows, columns) weights of one linear; single weights when it is (1, 1).
+
+    `parameter` is the full name of the linear's weight. Blocks `with_bias` are whole rows, which own their biases.
+    """
 
     linear: nn.Linear
     parameter: str
     block: tuple[int, int] = (1, 1)
+    with_bias: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,7 +77,7 @@ class WeightUnits:
 
     def pool(self, transform: Transform) -> Tensor:
         """Sum `transform(weight)` over each block: (count,), fp32, blocks row by row."""
-        values = transform(self.linear.weight.detach()).float()
+        values = transform(stored(self.linear, "weight").detach()).float()
         if self.block == (1, 1):
             return values.reshape(-1)
         tiles = values.reshape(self.grid[0], self.block[0], self.grid[1], self.block[1])
@@ -85,19 +90,28 @@ class WeightUnits:
             return tiles
         return tiles.repeat_interleave(self.block[0], 0).repeat_interleave(self.block[1], 1)
 
+    @property
+    def owned(self) -> dict[str, Transform]:
+        """The linear's parameters of which units own a part, each with what spreads a mask (count,) over it."""
+        owned: dict[str, Transform] = {"weight": self.expand}
+        if self.with_bias and self.linear.bias is not None:
+            owned["bias"] = lambda mask: mask
+        return owned
+
     def clear(self, kept: Tensor) -> None:
-        """Zero the dropped blocks; biases stay, as in the papers."""
+        """Zero the dropped blocks; biases stay, as in the papers, but those of whole rows."""
         with torch.no_grad():
-            self.linear.weight.masked_fill_(~self.expand(kept), 0)
+            for name, spread in self.owned.items():
+                self.linear.get_parameter(name).masked_fill_(~spread(kept), 0)
 
 
 @dataclass(frozen=True)
 class SlotUnits:
-    """Heads or neurons of one layer: `size` consecutive outputs of the writers, inputs of the reader."""
+    """Heads or neurons of one layer: `size` consecutive features of the writers, inputs of the reader."""
 
     layer: int
     kind: Literal["heads", "neurons"]
-    writers: tuple[nn.Linear, ...]
+    writers: tuple[Writer, ...]
     reader: nn.Linear
     size: int
     cost: float
@@ -110,14 +124,15 @@ class SlotUnits:
     @property
     def weights(self) -> int:
         """Weights of one unit in all linked matrices, biases not counted."""
-        rows = sum(linear.in_features for linear in self.writers) + self.reader.out_features
-        return rows * self.size
+        rows = sum(writer.parts * writer.linear.in_features for writer in self.writers)
+        return (rows + self.reader.out_features) * self.size
 
     def pool(self, transform: Transform) -> Tensor:
         """Sum `transform(weight)` over each unit's rows and columns in all linked matrices: (count,), fp32."""
         features = transform(self.reader.weight.detach()).float().sum(0)
-        for linear in self.writers:
-            features = features + transform(linear.weight.detach()).float().sum(1)
+        for writer in self.writers:
+            rows = transform(writer.linear.weight.detach()).float().sum(1)
+            features = features + writer.split(rows).sum(0)
         return features.reshape(self.count, self.size).sum(1)
 
     def widen(self, mask: Tensor) -> Tensor:
@@ -132,31 +147,33 @@ class SlotUnits:
         dropped = ~self.widen(kept)
         with torch.no_grad():
             self.reader.weight.masked_fill_(dropped, 0)
-            for linear in self.writers:
-                linear.weight.masked_fill_(dropped[:, None], 0)
-                if linear.bias is not None:
-                    linear.bias.masked_fill_(dropped, 0)
+            for writer in self.writers:
+                writer.split(writer.linear.weight).masked_fill_(dropped[:, None], 0)
+                if writer.linear.bias is not None:
+                    writer.split(writer.linear.bias).masked_fill_(dropped, 0)
+
+
+def stored(linear: nn.Linear, name: str) -> nn.Parameter:
+    """A parameter as it is trained and saved, without the mask that may act on it."""
+    if parametrize.is_parametrized(linear, name):
+        return cast(nn.Parameter, linear.parametrizations[name].original)
+    return linear.get_parameter(name)
 
 
 def head_units(layer: Layer, cost: float) -> SlotUnits:
-    """The attention heads of one layer; raises InvalidSpec when several query heads share one key head."""
-    if layer.kv_heads != layer.heads:
-        raise InvalidSpec(
-            "Heads that share keys and values cannot be dropped one by one.", param="/granularity"
-        )
-    writers = (layer.query, layer.key, layer.value)
-    return SlotUnits(layer.index, "heads", writers, layer.attention_out, layer.head_size, cost)
+    """The attention heads of one layer."""
+    return SlotUnits(layer.index, "heads", layer.head_writers, layer.attention_out, layer.head_size, cost)
 
 
 def neuron_units(layer: Layer, cost: float) -> SlotUnits:
     """The FFN neurons of one layer."""
-    return SlotUnits(layer.index, "neurons", layer.ffn_in, layer.ffn_out, 1, cost)
+    return SlotUnits(layer.index, "neurons", layer.neuron_writers, layer.ffn_out, 1, cost)
 
 
-def weight_units(model: PreTrainedModel, block: tuple[int, int] = (1, 1)) -> dict[str, WeightUnits]:
-    """Blocks of every prunable linear, by the linear's name; raises InvalidSpec when one does not divide."""
+def block_units(linears: Mapping[str, nn.Linear], block: tuple[int, int] = (1, 1)) -> dict[str, WeightUnits]:
+    """Blocks of every linear, by the linear's name; raises InvalidSpec when one does not divide."""
     groups = {}
-    for name, linear in prunable_linears(model).items():
+    for name, linear in linears.items():
         if linear.out_features % block[0] or linear.in_features % block[1]:
             raise InvalidSpec(
                 f"Blocks of {block[0]}x{block[1]} do not fit {name}, "
@@ -166,6 +183,32 @@ def weight_units(model: PreTrainedModel, block: tuple[int, int] = (1, 1)) -> dic
             )
         groups[name] = WeightUnits(linear, f"{name}.weight", block)
     return groups
+
+
+def row_units(model: PreTrainedModel) -> dict[str, WeightUnits]:
+    """Output rows of attention output, FFN in and FFN out, by the linear's name; each owns its bias.
+
+    A row costs the inputs of its matrix. Without its row in FFN in a neuron says what the activation says of 0,
+    which for GELU and ReLU is 0: its column in FFN out then does nothing, but is neither zeroed nor counted. So
+    costs add up and the removed ratio is exact; the released code of LEAP counts such columns as removed.
+    """
+    linears = _linears(model, lambda layer: (layer.attention_out, *layer.ffn_in, layer.ffn_out))
+    return {
+        name: WeightUnits(linear, f"{name}.weight", (1, linear.in_features), with_bias=True)
+        for name, linear in linears.items()
+    }
+
+
+def attention_block_units(model: PreTrainedModel, block: tuple[int, int]) -> dict[str, WeightUnits]:
+    """Blocks of query, key, value and attention output; raises InvalidSpec when one does not divide."""
+    attention = _linears(model, lambda layer: (layer.query, layer.key, layer.value, layer.attention_out))
+    return block_units(attention, block)
+
+
+def _linears(model: PreTrainedModel, of: Callable[[Layer], tuple[nn.Linear, ...]]) -> dict[str, nn.Linear]:
+    """The linears that `of` names in every layer, by full module name."""
+    chosen = {linear for layer in layers(model) for linear in of(layer)}
+    return {name: linear for name, linear in prunable_linears(model).items() if linear in chosen}
 
 
 def slot_units(
@@ -189,8 +232,22 @@ def units(
     allocation: Allocation,
 ) -> dict[str, Units]:
     """The groups that a request may prune; raises InvalidSpec for a granularity not made of these units."""
-    if granularity.kind == "structured":
-        return dict(slot_units(model, shape, measure, length, allocation))
-    if granularity.kind in ("unstructured", "block"):
-        return dict(weight_units(model, granularity.shape or (1, 1)))
+
+    def slots(*kinds: str) -> dict[str, Units]:
+        found = slot_units(model, shape, measure, length, allocation)
+        return {name: group for name, group in found.items() if group.kind in kinds}
+
+    match granularity.kind:
+        case "unstructured" | "block":
+            return dict(block_units(prunable_linears(model), granularity.shape or (1, 1)))
+        case "row":
+            return dict(row_units(model))
+        case "head":
+            return slots("heads")
+        case "neuron":
+            return slots("neurons")
+        case "structured":
+            return slots("heads", "neurons")
+        case "hybrid":
+            return {**attention_block_units(model, granularity.shape or (1, 1)), **slots("neurons")}
     raise InvalidSpec(f"Granularity {granularity.kind!r} has no units.", param="/granularity")

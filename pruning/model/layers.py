@@ -1,8 +1,10 @@
 """Live views of a model's transformer layers, resolved through its family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,11 +15,38 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 @dataclass(frozen=True)
+class Writer:
+    """A linear whose outputs are `parts` projections, one after the other, each with one value per feature.
+
+    One part, unless a family keeps several projections in one matrix: query, key and value, or the inputs of a
+    gated FFN. A feature owns one row in each part.
+    """
+
+    linear: nn.Linear
+    parts: int = 1
+
+    @classmethod
+    def of(cls, linears: Sequence[nn.Linear]) -> "tuple[Writer, ...]":
+        """The writers of projections that may share linears, in order."""
+        return tuple(cls(linear, linears.count(linear)) for linear in dict.fromkeys(linears))
+
+    def split(self, values: Tensor) -> Tensor:
+        """A view of (outputs, ...) as (parts, features, ...)."""
+        return values.unflatten(0, (self.parts, values.shape[0] // self.parts))
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The outputs that the features own: int64 (chosen,) to (parts * chosen,)."""
+        first = torch.arange(self.parts)[:, None] * (self.linear.out_features // self.parts)
+        return (first + features).reshape(-1)
+
+
+@dataclass(frozen=True)
 class Layer:
     """The modules of one transformer layer. Weights are (outputs, inputs).
 
     A head owns `head_size` consecutive rows of query, key and value and the same columns of `attention_out`;
-    a neuron owns one row of every `ffn_in` and one column of `ffn_out`. Counts are those of the tensors now.
+    a neuron owns one row of every `ffn_in` and one column of `ffn_out`. Some of these may be one module, which
+    `head_writers` and `neuron_writers` take apart. Counts are those of the tensors now.
     """
 
     index: int
@@ -25,23 +54,18 @@ class Layer:
     key: nn.Linear
     value: nn.Linear
     attention_out: nn.Linear
-    attention_norm: nn.LayerNorm
+    attention_norm: nn.Module
     ffn_in: tuple[nn.Linear, ...]
     activation: nn.Module
     ffn_out: nn.Linear
-    ffn_norm: nn.LayerNorm
+    ffn_norm: nn.Module
     head_owner: nn.Module
     head_size: int
 
     @property
     def heads(self) -> int:
-        """How many query heads there are."""
-        return self.query.out_features // self.head_size
-
-    @property
-    def kv_heads(self) -> int:
-        """How many key and value heads there are."""
-        return self.key.out_features // self.head_size
+        """How many heads there are."""
+        return self.attention_out.in_features // self.head_size
 
     @property
     def neurons(self) -> int:
@@ -49,9 +73,20 @@ class Layer:
         return self.ffn_out.in_features
 
     @property
+    def head_writers(self) -> tuple[Writer, ...]:
+        """What writes the features of heads."""
+        return Writer.of((self.query, self.key, self.value))
+
+    @property
+    def neuron_writers(self) -> tuple[Writer, ...]:
+        """What writes the features of neurons."""
+        return Writer.of(self.ffn_in)
+
+    @property
     def linears(self) -> tuple[nn.Linear, ...]:
-        """The prunable linears: query, key, value, attention output, FFN in, FFN out."""
-        return (self.query, self.key, self.value, self.attention_out, *self.ffn_in, self.ffn_out)
+        """The prunable linears, each once: query, key, value, attention output, FFN in, FFN out."""
+        named = (self.query, self.key, self.value, self.attention_out, *self.ffn_in, self.ffn_out)
+        return tuple(dict.fromkeys(named))
 
 
 def family(model: PreTrainedModel) -> Family:
@@ -77,11 +112,11 @@ def _layer(index: int, module: nn.Module, names: Family) -> Layer:
         key=_part(module, names.key, nn.Linear),
         value=_part(module, names.value, nn.Linear),
         attention_out=_part(module, names.attention_out, nn.Linear),
-        attention_norm=_part(module, names.attention_norm, nn.LayerNorm),
+        attention_norm=_part(module, names.attention_norm, nn.Module),
         ffn_in=tuple(_part(module, path, nn.Linear) for path in names.ffn_in),
         activation=_part(module, names.activation, nn.Module),
         ffn_out=_part(module, names.ffn_out, nn.Linear),
-        ffn_norm=_part(module, names.ffn_norm, nn.LayerNorm),
+        ffn_norm=_part(module, names.ffn_norm, nn.Module),
         head_owner=head_owner,
         head_size=int(getattr(head_owner, names.head_size)),
     )

@@ -14,21 +14,24 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
     zero. A sub-layer that lost everything adds its output bias as a constant. The config is left as it is,
     because no config of these families can say how many heads a layer has.
 
-    Raises ValueError when `kept` does not fit the model.
+    Raises ValueError when `kept` does not fit the model, or leaves a layer fewer heads than its family allows.
     """
     stack = layers(model)
     if len(kept.heads) != len(stack):
         raise ValueError(f"kept names {len(kept.heads)} layers, the model has {len(stack)}")
     names = family(model)
     for layer, heads, neurons in zip(stack, kept.heads, kept.neurons, strict=True):
-        _check(layer, heads, neurons)
+        _check(layer, heads, neurons, names.fewest_heads)
         _shrink_attention(layer, heads)
         _shrink_ffn(layer, neurons)
-        setattr(layer.head_owner, names.head_count, len(heads))
-        setattr(layer.head_owner, names.head_width, len(heads) * layer.head_size)
+        for name, value in ((names.head_count, len(heads)), (names.head_width, len(heads) * layer.head_size)):
+            if name is not None:
+                setattr(layer.head_owner, name, value)
 
 
-def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...]) -> None:
+def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...], fewest: int | None) -> None:
+    if len(heads) < (layer.heads if fewest is None else fewest):
+        raise ValueError(f"layer {layer.index} cannot do with {len(heads)} heads in this family")
     if max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons:
         raise ValueError(
             f"layer {layer.index} has {layer.heads} heads and {layer.neurons} neurons: fewer than kept names"
@@ -37,15 +40,15 @@ def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...]) -> No
 
 def _shrink_attention(layer: Layer, heads: tuple[int, ...]) -> None:
     index = features(heads, layer.head_size)
-    for linear in (layer.query, layer.key, layer.value):
-        take(linear, index, dim=0)
+    for writer in layer.head_writers:
+        take(writer.linear, writer.rows(index), dim=0)
     take(layer.attention_out, index, dim=1)
 
 
 def _shrink_ffn(layer: Layer, neurons: tuple[int, ...]) -> None:
     index = torch.tensor(neurons, dtype=torch.int64)
-    for linear in layer.ffn_in:
-        take(linear, index, dim=0)
+    for writer in layer.neuron_writers:
+        take(writer.linear, writer.rows(index), dim=0)
     take(layer.ffn_out, index, dim=1)
 
 

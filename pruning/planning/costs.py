@@ -5,8 +5,9 @@ attention (two per multiply-add), as in the released code of K-prune (Park, Choi
 embeddings, norms, biases, softmax, activations, pooler and task head.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -18,18 +19,27 @@ from pruning.spec import Allocation, Granularity, Measure, Model
 
 _LIMITS = {"hidden": 8192, "heads": 256, "layers": 128, "ffn": 65_536}
 _TABLES = {"vocab_size": 2_000_000, "max_position_embeddings": 65_536, "embedding_size": 8192}
-_MATRICES = 6
+_SPANS = ("position_buckets", "max_relative_positions")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes that costs depend on: `heads` and `ffn` are per layer, `hidden` = heads * `head_size`."""
+    """The sizes that costs depend on: `heads` and `ffn` are per layer, `hidden` = heads * `head_size`.
+
+    A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
+    key and value. Of disentangled attention (He et al. 2021, equation 4), `positions` is how many relative positions
+    every layer projects, `position_terms` how many products with them its scores add up.
+    """
 
     layers: int
     hidden: int
     heads: int
     head_size: int
     ffn: int
+    ffn_inputs: int = 1
+    fused: bool = False
+    positions: int = 0
+    position_terms: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -47,13 +57,43 @@ class ModelShape:
                 f"{family.heads_config} = {heads}.",
                 param="/model",
             )
-        return cls(layers, hidden, heads, hidden // heads, ffn)
+        shape = cls(layers, hidden, heads, hidden // heads, ffn, len(family.ffn_in), family.fused)
+        return shape._disentangled(config) if family.disentangled else shape
+
+    def _disentangled(self, config: Mapping[str, Any]) -> Self:
+        """With what a DeBERTa's config.json says of relative positions."""
+        if config.get("attention_head_size", self.head_size) != self.head_size:
+            raise InvalidModel(
+                f"attention_head_size in config.json must be {self.head_size}, the part of hidden_size that a "
+                "head has.",
+                param="/model",
+            )
+        if not (config.get("relative_attention") and config.get("share_att_key")):
+            return self
+        given = [name for name in _SPANS if config.get(name, -1) not in (-1, 0)]
+        span = _size(config, [*given, "max_position_embeddings"][0], _TABLES["max_position_embeddings"])
+        kinds = str(config.get("pos_att_type")).lower()  # "p2c|c2p" or a list
+        return replace(self, positions=2 * span, position_terms=sum(kind in kinds for kind in ("c2p", "p2c")))
+
+    @property
+    def turning_length(self) -> float:
+        """Tokens of the sequence in which a head costs fewest neurons' FLOPs; 0 when every token adds to the ratio."""
+        return math.sqrt(self.positions * self.hidden)
+
+    @property
+    def query_key_value(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of the matrices that heads are written by."""
+        return ((3 * self.hidden, self.hidden),) if self.fused else ((self.hidden, self.hidden),) * 3
+
+    @property
+    def attention(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of the attention's matrices: query, key, value, output."""
+        return (*self.query_key_value, (self.hidden, self.hidden))
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of one layer's six matrices: q, k, v, attention output, FFN in, FFN out."""
-        square = (self.hidden, self.hidden)
-        return (square, square, square, square, (self.ffn, self.hidden), (self.hidden, self.ffn))
+        """(outputs, inputs) of one layer's matrices: those of the attention, FFN in, FFN out."""
+        return (*self.attention, (self.ffn_inputs * self.ffn, self.hidden), (self.hidden, self.ffn))
 
 
 def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
@@ -93,15 +133,17 @@ class Kept(Model):
 
 
 def head_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of one head: weights, or FLOPs of one sequence of `length` tokens (may be a mean)."""
+    """Cost of one head: weights, or FLOPs of one sequence of `length` tokens (may be a mean), computed alone."""
     if measure == "weights":
         return 4 * shape.hidden * shape.head_size
-    return 8 * shape.hidden * shape.head_size * length + 4 * length**2 * shape.head_size
+    relative = shape.positions * (4 * shape.hidden + 2 * shape.position_terms * length)
+    return shape.head_size * (8 * shape.hidden * length + 4 * length**2 + relative)
 
 
 def neuron_cost(shape: ModelShape, measure: Measure, length: float) -> float:
     """Cost of one FFN neuron: weights, or FLOPs of one sequence of `length` tokens."""
-    return 2 * shape.hidden if measure == "weights" else 4 * shape.hidden * length
+    weights = (shape.ffn_inputs + 1) * shape.hidden
+    return weights if measure == "weights" else 2 * weights * length
 
 
 def cost(shape: ModelShape, heads: int, neurons: int, measure: Measure, length: float) -> float:
@@ -124,6 +166,32 @@ def removed_ratio(shape: ModelShape, kept: Kept, measure: Measure, length: float
     return 1 - kept_cost(shape, kept, measure, length) / total_cost(shape, measure, length)
 
 
+def block_matrices(shape: ModelShape, granularity: Granularity) -> tuple[tuple[int, int], ...]:
+    """(outputs, inputs) of the matrices of one layer that are pruned by blocks: of `hybrid` the attention's."""
+    return shape.attention if granularity.kind == "hybrid" else shape.matrices
+
+
+def unit_costs(
+    shape: ModelShape, granularity: Granularity, measure: Measure, length: float
+) -> tuple[float, ...]:
+    """What one unit costs, for each kind of unit that the granularity has; every group of units has one cost."""
+    rows, columns = granularity.shape or (1, 1)
+    neuron = neuron_cost(shape, measure, length)
+    match granularity.kind:
+        case "unstructured" | "block":
+            return (rows * columns,)
+        case "row":
+            return tuple(inputs for _, inputs in shape.matrices[len(shape.query_key_value) :])
+        case "hybrid":
+            return (rows * columns, neuron)
+        case "neuron":
+            return (neuron,)
+        case "head":
+            return (head_cost(shape, measure, length),)
+        case _:
+            return (head_cost(shape, measure, length), neuron)
+
+
 def largest_ratio(
     shape: ModelShape,
     granularity: Granularity,
@@ -135,18 +203,27 @@ def largest_ratio(
 ) -> float:
     """The largest fraction that can be removed.
 
-    One unit stays in every matrix or sub-layer that is pruned. A method that `empties_sublayers` may go
-    further: it leaves one head and one neuron in the whole model. `native` allocation removes neurons only,
-    as many in each layer.
+    One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
+    of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
+    model. `native` allocation removes neurons only, as many in each layer.
     """
-    total = total_cost(shape, measure, length)
-    if granularity.kind in ("unstructured", "block"):
-        rows, columns = granularity.shape or (1, 1)
-        return 1 - shape.layers * _MATRICES * rows * columns / total
-    floor = 1 if empties_sublayers and allocation == "global" else shape.layers
-    heads = neurons = floor
-    if granularity.kind == "neuron" or allocation == "native":
-        heads = shape.layers * shape.heads
-    elif granularity.kind == "head":
-        neurons = shape.layers * shape.ffn
-    return 1 - cost(shape, heads, neurons, measure, length) / total
+    units = unit_costs(shape, granularity, measure, length)
+    left: float
+    match granularity.kind:
+        case "unstructured" | "block":
+            left = shape.layers * len(block_matrices(shape, granularity)) * units[0]
+        case "row":
+            never = sum(outputs * inputs for outputs, inputs in shape.query_key_value)
+            left = shape.layers * (never + sum(units))
+        case "hybrid":
+            block, neuron = units
+            left = shape.layers * (len(block_matrices(shape, granularity)) * block + neuron)
+        case kind:
+            floor = 1 if empties_sublayers and allocation == "global" else shape.layers
+            heads = neurons = floor
+            if kind == "neuron" or allocation == "native":
+                heads = shape.layers * shape.heads
+            elif kind == "head":
+                neurons = shape.layers * shape.ffn
+            left = cost(shape, heads, neurons, measure, length)
+    return 1 - left / total_cost(shape, measure, length)

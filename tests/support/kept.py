@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from pruning.model.layers import layers
 from pruning.model.shrink import features
 from pruning.planning.costs import Kept
+from pruning.planning.families import FAMILIES
 
 UNEVEN = Kept(
     heads=((0, 2), (), (1, 2, 3)),
@@ -19,6 +20,16 @@ UNEVEN = Kept(
 
 EVEN = Kept(heads=((0, 1, 2, 3),) * 3, neurons=((0, 9, 30), (1, 2, 47), (4, 5, 6)))
 """For the same model: all heads, equally many neurons in each layer."""
+
+
+def uneven(family: str) -> Kept:
+    """UNEVEN, with the heads that no layer of the family can do without."""
+    match FAMILIES[family].fewest_heads:
+        case None:
+            return UNEVEN.model_copy(update={"heads": EVEN.heads})
+        case 1:
+            return UNEVEN.model_copy(update={"heads": ((0, 2), (3,), (1, 2, 3))})
+    return UNEVEN
 
 
 def _masks(model: PreTrainedModel, kept: Kept) -> Iterator[tuple[nn.Linear, Tensor]]:

@@ -1,27 +1,35 @@
 """Tiny random models of every family, each with a tokenizer made on the spot: real Hugging Face folders."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
+    CONFIG_MAPPING,
     BertTokenizer,
-    DistilBertConfig,
+    DebertaV2Tokenizer,
     DistilBertTokenizer,
-    ElectraConfig,
     ElectraTokenizer,
+    MPNetTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    RobertaConfig,
+    PreTrainedTokenizerFast,
     RobertaTokenizer,
+    XLMRobertaTokenizer,
 )
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
+from pruning.planning.families import AUTO_CLASSES
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "deberta-v2", "modernbert")
+KPRUNE_FAMILIES = FAMILIES[:5]
+"""Those whose sub-layers K-prune can recompute."""
 TASKS = ("sequence-classification", "regression")
+"""The tasks with one answer for a row."""
 MAX_TOKENS = 128
 _TEXT = (
     "the a film story plot actor scene was is very not good great fine warm bright bad dull cold weak poor "
@@ -34,22 +42,39 @@ _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def tiny_tokenizer(family: str) -> PreTrainedTokenizerBase:
-    """WordPiece (BERT, ELECTRA, DistilBERT) or byte-level BPE (RoBERTa)."""
-    if family == "roberta":
-        return _byte_pairs()
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *WORDS,
-        *_CHARACTERS,
-        *(f"##{c}" for c in _CHARACTERS),
-    ]
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    """WordPiece, byte-level BPE (RoBERTa), Unigram (XLM-RoBERTa, DeBERTa), or of no family (ModernBERT)."""
+    match family:
+        case "roberta":
+            return _byte_pairs()
+        case "xlm-roberta":
+            vocabulary = _unigrams("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+            return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
+        case "deberta-v2":
+            vocabulary = _unigrams("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+            return DebertaV2Tokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
+        case "mpnet":
+            vocabulary = _word_pieces("<s>", "<pad>", "</s>", "[UNK]", "<mask>")
+            return MPNetTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    vocabulary = _word_pieces(*special.values(), "[MASK]")
+    if family == "modernbert":
+        inner = BertTokenizer(vocab=vocabulary).backend_tokenizer
+        options = {"model_input_names": ["input_ids", "attention_mask"], "model_max_length": MAX_TOKENS}
+        return PreTrainedTokenizerFast(tokenizer_object=inner, **special, **options)
     kinds = {"bert": BertTokenizer, "electra": ElectraTokenizer, "distilbert": DistilBertTokenizer}
     return kinds[family](vocab=vocabulary, model_max_length=MAX_TOKENS)
+
+
+def _word_pieces(*special: str) -> dict[str, int]:
+    pieces = [*special, *WORDS, *_CHARACTERS, *(f"##{c}" for c in _CHARACTERS)]
+    return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def _unigrams(*special: str) -> list[tuple[str, float]]:
+    """Pieces with their log-probabilities: whole words are likelier than their characters."""
+    words = dict.fromkeys(f"▁{word}" for word in WORDS)
+    characters = dict.fromkeys(["▁", *_CHARACTERS, *".,!"])
+    return [(piece, 0.0) for piece in special] + [(w, -2.0) for w in words] + [(c, -9.0) for c in characters]
 
 
 def _byte_pairs() -> RobertaTokenizer:
@@ -81,44 +106,62 @@ def tiny_config(
     family: str, *, layers: int = 2, hidden: int = 32, heads: int = 4, ffn: int = 48, num_labels: int = 2
 ) -> PreTrainedConfig:
     """A configuration without dropout for `MAX_TOKENS` tokens."""
+    kind = CONFIG_MAPPING[family]
     common: dict[str, Any] = {
         "vocab_size": len(tiny_tokenizer(family)),
         "num_labels": num_labels,
         "initializer_range": 0.1,
+        "max_position_embeddings": MAX_TOKENS,
     }
     if family == "distilbert":
         sizes = {"n_layers": layers, "dim": hidden, "n_heads": heads, "hidden_dim": ffn}
         dropout = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
-        return DistilBertConfig(max_position_embeddings=MAX_TOKENS, **sizes, **dropout, **common)
+        return kind(**sizes, **dropout, **common)
     common |= {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
         "num_attention_heads": heads,
         "intermediate_size": ffn,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
     }
-    if family == "roberta":  # its tokens are <s>, <pad>, </s>: position 0 and 1 are never used
-        special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-        return RobertaConfig(max_position_embeddings=MAX_TOKENS + 2, type_vocab_size=1, **special, **common)
-    if family == "electra":
-        return ElectraConfig(max_position_embeddings=MAX_TOKENS, embedding_size=hidden // 2, **common)
-    return BertConfig(max_position_embeddings=MAX_TOKENS, **common)
+    if family == "modernbert":
+        special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+        return kind(local_attention=8, global_attn_every_n_layers=2, **special, **common)
+    common |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    match family:
+        case "electra":
+            return kind(embedding_size=hidden // 2, **common)
+        case "deberta-v2":  # relative positions as in the published version 3
+            relative = {"relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p"}
+            buckets = {"position_buckets": 6, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+            return kind(type_vocab_size=0, **relative, **buckets, **common)
+        case "roberta" | "xlm-roberta" | "mpnet":  # <s>, <pad>, </s>: positions 0 and 1 are never used
+            special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+            segments = {} if family == "mpnet" else {"type_vocab_size": 1}
+            return kind(**common | special | segments | {"max_position_embeddings": MAX_TOKENS + 2})
+    return kind(**common)
 
 
 def tiny_model(
-    family: str, task: str = "sequence-classification", *, seed: int = 0, num_labels: int = 2, **sizes: int
+    family: str,
+    task: str = "sequence-classification",
+    *,
+    seed: int = 0,
+    num_labels: int = 2,
+    variant: Mapping[str, Any] = MappingProxyType({}),
+    **sizes: int,
 ) -> PreTrainedModel:
     """A random model with a task head, in eval mode; biases and norms are random too, so that they matter.
 
-    `sizes` are `layers`, `hidden`, `heads` and `ffn`.
+    `sizes` are `layers`, `hidden`, `heads` and `ffn`; `variant` are other fields of the configuration.
     """
     config = tiny_config(family, num_labels=1 if task == "regression" else num_labels, **sizes)
+    for name, value in variant.items():
+        setattr(config, name, value)
     config.problem_type = "regression" if task == "regression" else "single_label_classification"
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = getattr(transformers, AUTO_CLASSES[task]).from_config(config)
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.LayerNorm):
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.normal_(module.bias, std=0.1)
         if isinstance(module, nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.8, 1.2)

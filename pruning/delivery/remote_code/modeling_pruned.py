@@ -26,7 +26,41 @@ _DISTILBERT = (
     ("ffn.lin1",),
     "ffn.lin2",
 )
-PARTS = {"bert": _BERT, "roberta": _BERT, "electra": _BERT, "distilbert": _DISTILBERT}
+_MPNET = (
+    "encoder.layer",
+    ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+    "attention.attn.o",
+    ("intermediate.dense",),
+    "output.dense",
+)
+_DEBERTA = (
+    "encoder.layer",
+    ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+    "attention.output.dense",
+    ("intermediate.dense",),
+    "output.dense",
+)
+_MODERNBERT = (
+    "layers",
+    ("attn.Wqkv",) * 3,
+    "attn.Wo",
+    ("mlp.Wi",) * 2,
+    "mlp.Wo",
+)
+PARTS = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "electra": _BERT,
+    "distilbert": _DISTILBERT,
+    "mpnet": _MPNET,
+    "deberta-v2": _DEBERTA,
+    "modernbert": _MODERNBERT,
+}
+"""Where layers, head writers and readers, neuron writers and readers are; one matrix may hold several writers."""
+
+
+_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 class _Pruned:
@@ -37,53 +71,60 @@ class _Pruned:
         return loaded
 
 
-class BertForSequenceClassification(_Pruned, transformers.BertForSequenceClassification):
-    """BERT with layers of unequal size."""
-
-
-class RobertaForSequenceClassification(_Pruned, transformers.RobertaForSequenceClassification):
-    """RoBERTa with layers of unequal size."""
-
-
-class ElectraForSequenceClassification(_Pruned, transformers.ElectraForSequenceClassification):
-    """ELECTRA with layers of unequal size."""
-
-
-class DistilBertForSequenceClassification(_Pruned, transformers.DistilBertForSequenceClassification):
-    """DistilBERT with layers of unequal size."""
+def __getattr__(name: str) -> type:
+    """The model of transformers that has this name, with layers of unequal size; made when first asked for."""
+    if not name.endswith(_TASKS):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = made = type(name, (_Pruned, getattr(transformers, name)), {"__module__": __name__})
+    return made
 
 
 def _narrow(model: transformers.PreTrainedModel) -> None:
     config = model.config
-    head_size = config.hidden_size // config.num_attention_heads
+    hidden, head_size = config.hidden_size, config.hidden_size // config.num_attention_heads
     path, head_writers, head_reader, neuron_writers, neuron_reader = PARTS[config.model_type]
     stack = model.base_model.get_submodule(path)
     for layer, (heads, neurons) in zip(stack, config.layer_sizes, strict=True):
-        for name in head_writers:
-            _cut(layer.get_submodule(name), heads * head_size, config.hidden_size)
-        _cut(layer.get_submodule(head_reader), config.hidden_size, heads * head_size)
-        for name in neuron_writers:
-            _cut(layer.get_submodule(name), neurons, config.hidden_size)
-        _cut(layer.get_submodule(neuron_reader), config.hidden_size, neurons)
+        for writers, reader, features in (
+            (head_writers, head_reader, heads * head_size),
+            (neuron_writers, neuron_reader, neurons),
+        ):
+            for name in dict.fromkeys(writers):
+                _cut(layer.get_submodule(name), features, hidden, parts=writers.count(name))
+            _cut(layer.get_submodule(reader), hidden, features)
+        attention = layer.get_submodule(head_writers[0].rpartition(".")[0])
+        if hasattr(attention, "num_attention_heads"):
+            attention.num_attention_heads = heads
 
 
-def _cut(linear: Any, outputs: int, inputs: int) -> None:
-    linear.padded_shape = tuple(linear.weight.shape)
-    linear.weight = nn.Parameter(linear.weight.detach()[:outputs, :inputs].clone())
-    linear.bias = nn.Parameter(linear.bias.detach()[:outputs].clone())
-    linear.out_features, linear.in_features = outputs, inputs
+def _cut(linear: Any, outputs: int, inputs: int, parts: int = 1) -> None:
+    """Keep the first `outputs` rows of each of the `parts` that follow one another in the matrix."""
+    linear.parts, linear.padded_shape = parts, tuple(linear.weight.shape)
+    linear.out_features, linear.in_features = parts * outputs, inputs
+    for name, values in tuple(linear.named_parameters()):
+        setattr(linear, name, nn.Parameter(_narrowed(linear, values.detach()).clone()))
     linear.register_state_dict_post_hook(_widen_state)
     linear.register_load_state_dict_pre_hook(_narrow_state)
 
 
 def _widen_state(linear: Any, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
     rows, columns = (full - now for full, now in zip(linear.padded_shape, linear.weight.shape, strict=True))
-    state[prefix + "weight"] = pad(state[prefix + "weight"], (0, columns, 0, rows))
-    state[prefix + "bias"] = pad(state[prefix + "bias"], (0, rows))
+    for name, _ in linear.named_parameters():
+        ends = (0, rows // linear.parts) if name == "bias" else (0, columns, 0, rows // linear.parts)
+        state[prefix + name] = pad(_split(linear, state[prefix + name]), ends).flatten(0, 1)
 
 
-def _narrow_state(linear: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _narrow_state(linear: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for name in ("weight", "bias"):
         if prefix + name in state:
-            now = getattr(linear, name).shape
-            state[prefix + name] = state[prefix + name][tuple(slice(size) for size in now)]
+            state[prefix + name] = _narrowed(linear, state[prefix + name])
+
+
+def _narrowed(linear: Any, values: Tensor) -> Tensor:
+    rows = _split(linear, values)[:, : linear.out_features // linear.parts].flatten(0, 1)
+    return rows if rows.dim() == 1 else rows[:, : linear.in_features]
+
+
+def _split(linear: Any, values: Tensor) -> Tensor:
+    """(outputs, ...) as (parts, outputs of each, ...)."""
+    return values.unflatten(0, (linear.parts, len(values) // linear.parts))

@@ -18,7 +18,7 @@ from pruning.delivery.export import CODE_FILE, export
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape
 from pruning.planning.families import FAMILIES as ENTRIES
-from tests.support.kept import EVEN, UNEVEN, bake
+from tests.support.kept import EVEN, UNEVEN, bake, uneven
 from tests.support.models import FAMILIES, TASKS, tiny_inputs, tiny_model, tiny_tokenizer
 
 SHAPE = ModelShape(layers=3, hidden=32, heads=4, head_size=8, ffn=48)
@@ -58,8 +58,9 @@ def case(request):
 
 class TestGlobal:
     def test_one_directory_loads_plainly_and_at_pruned_size(self, case, tmp_path):
-        model, expected = shrunk(*case, UNEVEN)
-        bundle = export(model, tiny_tokenizer(case[0]), SHAPE, UNEVEN, "global", tmp_path / "model")
+        few = uneven(case[0])
+        model, expected = shrunk(*case, few)
+        bundle = export(model, tiny_tokenizer(case[0]), SHAPE, few, "global", tmp_path / "model")
         assert bundle.remote_code
         plain, logits = answers(bundle.folder)
         same(logits, expected)
@@ -70,8 +71,9 @@ class TestGlobal:
         assert AutoTokenizer.from_pretrained(bundle.folder)("good film").input_ids
 
     def test_saving_the_pruned_model_again_gives_the_same_directory(self, case, tmp_path):
-        model, expected = shrunk(*case, UNEVEN)
-        first = export(model, tiny_tokenizer(case[0]), SHAPE, UNEVEN, "global", tmp_path / "first").folder
+        few = uneven(case[0])
+        model, expected = shrunk(*case, few)
+        first = export(model, tiny_tokenizer(case[0]), SHAPE, few, "global", tmp_path / "first").folder
         pruned, _ = answers(first, trust_remote_code=True)
         again = tmp_path / "again"
         pruned.save_pretrained(again)
@@ -83,9 +85,10 @@ class TestGlobal:
         same(logits, expected)
         assert reloaded.num_parameters() == model.num_parameters()
 
-    def test_a_plain_state_dict_fits_the_pruned_model(self, tmp_path):
-        model, expected = shrunk("bert", "regression", UNEVEN)
-        folder = export(model, tiny_tokenizer("bert"), SHAPE, UNEVEN, "global", tmp_path / "model").folder
+    @pytest.mark.parametrize("family", ["bert", "modernbert"])
+    def test_a_plain_state_dict_fits_the_pruned_model(self, family, tmp_path):
+        model, expected = shrunk(family, "regression", UNEVEN)
+        folder = export(model, tiny_tokenizer(family), SHAPE, UNEVEN, "global", tmp_path / "model").folder
         plain, _ = answers(folder)
         pruned, _ = answers(folder, trust_remote_code=True)
         for parameter in pruned.parameters():
@@ -118,7 +121,8 @@ class TestGlobal:
             parts = (entry.layers, heads, entry.attention_out, entry.ffn_in, entry.ffn_out)
             assert module.PARTS[name] == parts
             for architecture in entry.architectures.values():
-                assert hasattr(module, architecture)
+                assert getattr(module, architecture).__name__ == architecture
+        assert not hasattr(module, "BertModel")
 
 
 class TestNative:

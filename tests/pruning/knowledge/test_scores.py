@@ -17,7 +17,7 @@ from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.model.layers import layers
 from tests.support.kprune import random_rows
-from tests.support.models import FAMILIES, tiny_model
+from tests.support.models import KPRUNE_FAMILIES, tiny_model
 
 TEMPERATURE = 2.0
 
@@ -99,7 +99,7 @@ def measured(
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KPRUNE_FAMILIES)
 def test_predictive_knowledge_equals_gates_on_the_real_model(family):
     model = tiny_model(family)
     teacher = 3 * torch.randn(40, 2, generator=torch.Generator().manual_seed(5))
@@ -110,7 +110,7 @@ def test_predictive_knowledge_equals_gates_on_the_real_model(family):
             torch.testing.assert_close(known.predictive.value(40).float(), reference, rtol=2e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KPRUNE_FAMILIES)
 def test_the_stream_gives_the_logits_of_the_model(family):
     model = tiny_model(family, num_labels=3)
     rows = random_rows(model, 40)

@@ -12,7 +12,7 @@ from pruning.model.layers import layers
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape, head_cost, neuron_cost, removed_ratio, total_cost
 from tests.support.kprune import context, random_rows
-from tests.support.models import FAMILIES, TASKS, tiny_inputs, tiny_model
+from tests.support.models import KPRUNE_FAMILIES, TASKS, tiny_inputs, tiny_model
 
 
 def prune(model, work, settings=None, **options):
@@ -49,7 +49,7 @@ def gates(layer, heads, neurons):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KPRUNE_FAMILIES)
 def test_gated_baked_and_shrunk_agree_and_the_budget_is_met(family, task, tmp_path):
     dense = tiny_model(family, task)
     model = copy.deepcopy(dense)

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config
 
 from pruning.errors import InvalidModel
-from pruning.model.layers import layers, prunable_linears, take
+from pruning.model.layers import Writer, layers, prunable_linears, take
 from pruning.planning.families import FAMILIES as ENTRIES
 from tests.support.models import FAMILIES, TASKS, tiny_model
 
@@ -21,12 +21,35 @@ def test_a_layer_shows_its_parts(model):
     stack = layers(model)
     assert [layer.index for layer in stack] == [0, 1, 2]
     for layer in stack:
-        assert (layer.heads, layer.kv_heads, layer.head_size, layer.neurons) == (4, 4, 8, 48)
-        assert layer.query.weight.shape == layer.attention_out.weight.shape == (32, 32)
-        assert layer.ffn_in[0].weight.shape == (48, 32)
+        assert (layer.heads, layer.head_size, layer.neurons) == (4, 8, 48)
+        assert layer.attention_out.weight.shape == (32, 32)
         assert layer.ffn_out.weight.shape == (32, 48)
-        assert layer.attention_norm.weight.shape == layer.ffn_norm.weight.shape == (32,)
+        for writers, parts, features in ((layer.head_writers, 3, 32), (layer.neuron_writers, None, 48)):
+            assert parts in (None, sum(writer.parts for writer in writers))
+            for writer in writers:
+                assert writer.split(writer.linear.weight).shape == (writer.parts, features, 32)
+        assert layer.ffn_norm.weight.shape == (32,)
         assert layer.activation(torch.zeros(1)) == 0
+
+
+def test_modernbert_fuses_what_other_families_keep_apart():
+    (plain, *_), (fused, *_) = layers(tiny_model("bert")), layers(tiny_model("modernbert"))
+    assert [writer.parts for writer in (*plain.head_writers, *plain.neuron_writers)] == [1, 1, 1, 1]
+    assert [writer.parts for writer in (*fused.head_writers, *fused.neuron_writers)] == [3, 2]
+    assert (len(plain.linears), len(fused.linears)) == (6, 4)
+    assert isinstance(fused.attention_norm, torch.nn.Identity)
+    assert plain.attention_norm.weight.shape == (32,)
+
+
+def test_a_writer_knows_the_rows_of_a_feature_in_every_part():
+    writer = Writer(torch.nn.Linear(2, 12), parts=3)
+    for feature in range(4):
+        rows = writer.rows(torch.tensor([feature]))
+        assert rows.tolist() == [feature, 4 + feature, 8 + feature]
+        expected = writer.split(writer.linear.weight)[:, feature]
+        assert torch.equal(writer.linear.weight[rows], expected)
+    assert writer.rows(torch.tensor([2, 0])).tolist() == [2, 0, 6, 4, 10, 8]
+    assert writer.rows(torch.tensor([], dtype=torch.int64)).tolist() == []
 
 
 def test_an_unknown_family_and_unknown_parts_are_refused():
@@ -41,10 +64,8 @@ def test_an_unknown_family_and_unknown_parts_are_refused():
 
 def test_the_linears_are_named_as_in_the_model(model):
     linears = prunable_linears(model)
-    assert len(linears) == 18
     assert all(model.get_submodule(name) is linear for name, linear in linears.items())
-    first = layers(model)[0]
-    assert list(linears.values())[:6] == list(first.linears)
+    assert list(linears.values()) == [linear for layer in layers(model) for linear in layer.linears]
 
 
 def test_take_keeps_rows_and_columns_in_the_given_order():
