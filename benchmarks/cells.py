@@ -62,7 +62,7 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
     from pruning.planning.plan import resolve
     from pruning.spec import PruneSpec
     from pruning.training.evaluate import evaluate
-    from pruning.training.tasks import Task, encode, load_config, load_model, load_tokenizer
+    from pruning.training.tasks import Task, load_config, load_model, load_tokenizer
 
     torch.set_num_threads(1)
     root = data_folder()
@@ -70,8 +70,9 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
     tokenizer = load_tokenizer(root / MODEL, config)
     summary = summarise(root / DATASET)
     task = Task.of("sequence-classification", summary, config)
+    request = PruneSpec(target_ratio=0, max_length=MAX_LENGTH)
     encoded = {
-        split: encode(examples(root / DATASET / name, summary), task, tokenizer, MAX_LENGTH)
+        split: task.encode(list(examples(root / DATASET / name, summary)), tokenizer, request)
         for split, name in {"train": "train.parquet", "validation": "validation.jsonl"}.items()
     }
     train = encoded["train"]

@@ -30,7 +30,11 @@ def submit(
     method: Annotated[str, typer.Option(help="How it is chosen; see `prunery methods`.")] = "auto",
     measure: Annotated[str | None, typer.Option(help="What the ratio counts: weights or flops.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="sequence-classification or regression; default: inferred.")
+        str | None,
+        typer.Option(
+            help="sequence-classification, regression, token-classification or question-answering; "
+            "default: inferred."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     assignments: Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Task = Literal["sequence-classification", "regression"]
+Task = Literal["sequence-classification", "regression", "token-classification", "question-answering"]
 Measure = Literal["weights", "flops"]
 Allocation = Literal["global", "native"]
 Phase = Literal[
@@ -65,11 +65,21 @@ class Model(BaseModel):
 
 
 class Columns(Model):
-    """Names of the dataset's columns; each is inferred from the usual names when left out."""
+    """Names of the dataset's columns; each is inferred from the usual names when left out.
+
+    A row is a text (or a pair) with a `label`; or `tokens` with one of `tags` each; or a `question` about a
+    `context` with its `answers`, and with their first characters in `answer_starts` where `answers` has none.
+    """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    tokens: str | None = None
+    tags: str | None = None
+    context: str | None = None
+    question: str | None = None
+    answers: str | None = None
+    answer_starts: str | None = None
 
 
 class Training(Model):
@@ -128,6 +138,7 @@ class PruneSpec(Model):
     task: Task | None = None
     columns: Columns = Columns()
     max_length: int = Field(default=128, ge=8, le=512)
+    doc_stride: int | None = Field(default=None, ge=1, le=512)
     finetune: Finetune | bool | None = None
     recover: Recover | bool | None = None
     distill: Distill | bool = True

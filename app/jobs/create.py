@@ -19,6 +19,7 @@ from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
 from pruning.data.rows import DataSummary
 from pruning.planning.costs import ModelShape
+from pruning.planning.families import family_of
 from pruning.planning.plan import Plan, resolve
 from pruning.planning.settle import choose, settle
 from pruning.spec import Columns, PruneSpec
@@ -73,8 +74,7 @@ def _propose(services: Services, caller: Caller, request: JobRequest) -> _Propos
         _check_without_data(spec, model)
         return _Proposal(model, dataset, spec, None)
     summary = _summary(services, dataset.row, spec.columns)
-    named = Columns(text=summary.text, text_pair=summary.text_pair, label=summary.label)
-    plan = resolve(spec.model_copy(update={"columns": named}), model.config, summary)
+    plan = resolve(spec.model_copy(update={"columns": summary.named}), model.config, summary)
     return _Proposal(model, dataset, plan.spec, plan)
 
 
@@ -94,7 +94,8 @@ def _check_without_data(spec: PruneSpec, model: FoundModel) -> None:
     """What can be refused while the dataset is still on the hub; the worker plans the rest when it has it."""
     shape = ModelShape.from_config(model.config)
     if spec.target_ratio and spec.method != "auto":
-        settle(spec, choose(spec, trained=True), shape, trained=True)
+        family = family_of(model.config)
+        settle(spec, choose(spec, trained=True, family=family), family, shape, trained=True)
 
 
 def _write(

@@ -1,12 +1,17 @@
-"""Which columns of a dataset are text and label, and what their cells hold. Imports no torch."""
+"""Which columns of a dataset are used, by the names given or the usual names. Imports no torch.
 
-import math
-from dataclasses import dataclass
-from pathlib import Path
+Rows have one of three layouts: a text (or a pair) with a label, tokens with tags, a question about a context.
+"""
 
-from pruning.data.readers import Row, broken
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from pruning.data.readers import Row
 from pruning.errors import InvalidData
 from pruning.spec import Columns
+
+Layout = Literal["text", "tokens", "questions"]
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -20,65 +25,92 @@ PAIRS = (
 )
 TEXTS = ("sentence", "text", "content", "review", "question", "body", "document", "tweet", "utterance")
 LABELS = ("label", "labels", "class", "category", "target", "score", "similarity_score", "rating", "intent")
+TOKENS = ("tokens", "words")
+TAGS = ("ner_tags", "tags", "labels")
+STARTS = ("answer_starts", "answer_start")
+
+_FIELDS: Mapping[Layout, frozenset[str]] = MappingProxyType(
+    {
+        "text": frozenset({"text", "text_pair", "label"}),
+        "tokens": frozenset({"tokens", "tags"}),
+        "questions": frozenset({"context", "question", "answers", "answer_starts"}),
+    }
+)
 
 
-@dataclass(frozen=True)
-class ColumnNames:
-    """The columns in use; `text_pair` is None when rows hold single texts."""
+def layout_of(columns: Columns) -> Layout | None:
+    """The layout that the named columns belong to, None when none is named; raises InvalidData for a mixture."""
+    named = columns.model_dump(include=set(Columns.model_fields), exclude_none=True).keys()
+    found = [layout for layout, fields in _FIELDS.items() if fields & named]
+    if len(found) > 1:
+        raise InvalidData(
+            f"columns names {' and '.join(sorted(named))}, which belong to different kinds of rows.",
+            param="/columns",
+            remedy="Name text and label, or tokens and tags, or context, question and answers.",
+        )
+    return found[0] if found else None
 
-    text: str
-    text_pair: str | None
-    label: str
 
-
-def infer_columns(row: Row, columns: Columns) -> ColumnNames:
-    """The columns by the names given, else by the usual names; raises InvalidData that names the field."""
-    for field, name in columns.model_dump().items():
-        if name is not None and name not in row:
+def infer_columns(row: Row, columns: Columns) -> Columns:
+    """The columns in use, by the names given, else by the usual names; raises InvalidData that names the field."""
+    for field, name in columns.model_dump(exclude_none=True).items():
+        if name not in row:
             raise _no_column(f"The dataset has no column {name!r}.", row, field)
-    lower = {name.lower(): name for name in row}
-    label = columns.label or next((lower[name] for name in LABELS if name in lower), None)
+    usual = {name.lower(): name for name in row}
+    layout = layout_of(columns) or _usual_layout(row, usual)
+    if layout == "tokens":
+        return _tokens(row, columns, usual)
+    if layout == "questions":
+        return _questions(row, columns, usual)
+    return _text(row, columns, usual)
+
+
+def _usual_layout(row: Row, usual: Mapping[str, str]) -> Layout:
+    if {"context", "question", "answers"} <= usual.keys():
+        return "questions"
+    tokens, tags = _first(TOKENS, usual), _first(TAGS, usual)
+    if tokens is None or tags is None:
+        return "text"
+    lists = isinstance(row[tokens], list) or isinstance(row[tags], list)
+    return "tokens" if lists or _first(LABELS, usual) is None else "text"
+
+
+def _text(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
+    label = columns.label or _first(LABELS, usual)
     if label is None:
         raise _no_column("The dataset has no label column.", row, "label")
     if columns.text is not None:
-        return ColumnNames(columns.text, columns.text_pair, label)
+        return Columns(text=columns.text, text_pair=columns.text_pair, label=label)
     for first, second in PAIRS:
-        if first in lower and second in lower and columns.text_pair in (None, lower[second]):
-            return ColumnNames(lower[first], lower[second], label)
-    text = next((lower[name] for name in TEXTS if name in lower), None) or _only_text(row, label)
+        if first in usual and second in usual and columns.text_pair in (None, usual[second]):
+            return Columns(text=usual[first], text_pair=usual[second], label=label)
+    text = _first(TEXTS, usual) or _only_text(row, label)
     if text is None:
         raise _no_column("No column of the dataset has a usual name for text.", row, "text")
-    return ColumnNames(text, columns.text_pair, label)
+    return Columns(text=text, text_pair=columns.text_pair, label=label)
 
 
-def text_cell(path: Path, number: int, row: Row, column: str) -> str:
-    """The text in a column, not blank."""
-    value = row.get(column)
-    if isinstance(value, str) and value.strip():
-        return value
-    fault = "empty" if value is None or isinstance(value, str) else "not a text"
-    problem = f"the text column {column!r} is {fault}"
-    raise broken(path, number, problem, "Fill it or remove the row.", param="/columns/text")
+def _tokens(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
+    tokens = columns.tokens or _first(TOKENS, usual)
+    if tokens is None:
+        raise _no_column("The dataset has no column of tokens.", row, "tokens")
+    tags = columns.tags or _first(TAGS, usual)
+    if tags is None:
+        raise _no_column("The dataset has no column of tags.", row, "tags")
+    return Columns(tokens=tokens, tags=tags)
 
 
-def label_cell(path: Path, number: int, row: Row, column: str) -> str | float:
-    """The label in a column: a text, or a finite number (a boolean counts as 0 or 1)."""
-    value = row.get(column)
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, int | float) and math.isfinite(value):
-        return int(value) if isinstance(value, bool) else value
-    fault = "empty" if value is None or isinstance(value, str) else f"neither text nor number: {value!r:.40}"
-    problem = f"the label column {column!r} is {fault}"
-    raise broken(path, number, problem, "Give every row one label.", param="/columns/label")
+def _questions(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
+    found = {}
+    for field in ("context", "question", "answers"):
+        found[field] = getattr(columns, field) or usual.get(field)
+        if found[field] is None:
+            raise _no_column(f"The dataset has no {field} column.", row, field)
+    return Columns(**found, answer_starts=columns.answer_starts or _first(STARTS, usual))
 
 
-def class_name(value: str | float, *, numeric: bool) -> str | float:
-    """The class name of a label: "1" for 1, 1.0 and "1" when labels are numeric; 1.5 stays a number."""
-    if not numeric:
-        return str(value)
-    number = float(value)
-    return str(int(number)) if number.is_integer() else number
+def _first(names: tuple[str, ...], usual: Mapping[str, str]) -> str | None:
+    return next((usual[name] for name in names if name in usual), None)
 
 
 def _only_text(row: Row, label: str) -> str | None:

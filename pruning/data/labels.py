@@ -4,16 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pruning.data.columns import Layout
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData
+from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Task
+
+_LAYOUTS: Mapping[Task, Layout] = {"token-classification": "tokens", "question-answering": "questions"}
+_COLUMNS: Mapping[Layout, str] = {
+    "text": "text and label",
+    "tokens": "tokens and tags",
+    "questions": "context, question and answers",
+}
 
 
 @dataclass(frozen=True)
 class Labels:
     """The outputs of a task head: `names` by output index, and `ids`, the index by the dataset's class name.
 
-    A regression has no names. `trained` says that the model's own head already has these outputs.
+    A regression has no names, nor have answers to questions. `trained` says that the model's own head already has
+    these outputs.
     """
 
     names: tuple[str, ...]
@@ -25,12 +35,14 @@ def labels_for(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labe
     """Match the dataset's labels to the model's trained head, or lay out a new head.
 
     A trained head is used when it holds every class of the dataset, by name or by integer. `config` is the
-    content of config.json. Raises InvalidData when the labels do not fit the task.
+    content of config.json. Raises InvalidData when dataset and task do not fit.
     """
-    trained = any(
-        str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
-    )
+    _check_layout(task, data)
+    suffix = AUTO_CLASSES[task].removeprefix("AutoModel")
+    trained = any(str(name).endswith(suffix) for name in config.get("architectures") or ())
     names = _head_names(config) if trained else ()
+    if task == "question-answering":
+        return Labels((), {}, trained=trained)
     if task == "regression":
         if not data.numeric_label:
             raise InvalidData(
@@ -49,6 +61,18 @@ def labels_for(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labe
     if ids is not None:
         return Labels(names, ids, trained=True)
     return Labels(data.classes, {name: index for index, name in enumerate(data.classes)}, trained=False)
+
+
+def _check_layout(task: Task, data: DataSummary) -> None:
+    wanted = _LAYOUTS.get(task, "text")
+    if data.layout == wanted:
+        return
+    fitting = next((name for name in _LAYOUTS if _LAYOUTS[name] == data.layout), "sequence-classification")
+    raise InvalidData(
+        f"Task {task} needs rows of {_COLUMNS[wanted]}; this dataset was read as {_COLUMNS[data.layout]}.",
+        param="/task",
+        remedy=f"Use task {fitting}, or name other columns.",
+    )
 
 
 def _head_names(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pruning.errors import InvalidData
 
 if TYPE_CHECKING:
+    from pyarrow import DataType
     from pyarrow.parquet import ParquetFile
 
 Row = dict[str, Any]
@@ -171,14 +172,25 @@ def _read_parquet(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
     try:
         with pq.ParquetFile(path, thrift_string_size_limit=limits.line_bytes * 10) as file:
             _check_parquet(path, file, limits)
-            plain = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=plain):
+            names = [field.name for field in file.schema_arrow if _readable(field.type)]
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         problem = f"not valid Parquet ({next(iter(str(error).splitlines()), 'unreadable')})"
         raise broken(path, number + 1, problem, "Write the file again.") from None
+
+
+def _readable(kind: "DataType") -> bool:
+    """Whether a column is plain, or lists and structs of texts and numbers: not images, not maps."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return not types.is_binary(kind.value_type) and _readable(kind.value_type)
+    if types.is_struct(kind):
+        return all(not types.is_binary(field.type) and _readable(field.type) for field in kind)
+    return not types.is_nested(kind)
 
 
 def _check_parquet(path: Path, file: "ParquetFile", limits: Limits) -> None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pruning.errors import ArtifactBroken
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import Kept, ModelShape, cost, head_cost, neuron_cost, total_cost
+from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.report import LayerKept
 from pruning.spec import Granularity, Measure
@@ -37,7 +39,7 @@ def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tenso
     Raises ArtifactBroken when something that was dropped is not zero or not gone, or when the removed
     fraction misses the target by more than a unit.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(
+    model = getattr(transformers, AUTO_CLASSES[plan.task]).from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, local_files_only=True
     )
     found = (

@@ -16,6 +16,7 @@ from pruning.delivery.load_check import check
 from pruning.delivery.measure import latency
 from pruning.methods import Outcome
 from pruning.planning.costs import total_cost
+from pruning.planning.families import AUTO_CLASSES
 from pruning.report import Latency, LoadCheck, Quality, Report, Size, Stage
 from pruning.spec import Training
 from pruning.steps.checkpoint import file_sha256, write_atomic
@@ -38,7 +39,8 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
         export(model, job.tokenizer, job.plan.shape, kept, job.spec.allocation, folder)
         job.progress.check()
         inputs = {name: value.tolist() for name, value in batch.items() if name != "labels"}
-        loaded = check(folder, inputs, expected.tolist(), should_stop=job.progress.beat)
+        auto_class = AUTO_CLASSES[job.plan.task]
+        loaded = check(folder, inputs, expected.tolist(), auto_class, should_stop=job.progress.beat)
         counted = count(folder, job.plan, kept, masks)
         result = {
             "files": _hashes(folder),
@@ -103,7 +105,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
         delivered=exported["removed"],
         quality=Quality(
             split=job.data.split,
-            rows=len(job.data.evaluation),
+            rows=job.data.evaluation.examples,
             primary=job.task.primary,
             before=before["metrics"],
             pruned=None if pruned is None else pruned["metrics"],

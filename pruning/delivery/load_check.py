@@ -35,11 +35,13 @@ def check(
     folder: Path,
     inputs: Mapping[str, Sequence[Sequence[int]]],
     expected: Sequence[Sequence[float]],
+    auto_class: str,
     *,
-    auto_class: str = "AutoModelForSequenceClassification",
     should_stop: ShouldStop = lambda: None,
 ) -> LoadCheck:
-    """Compare the logits of the loaded model with `expected` (rows, labels), computed in fp32 on the CPU.
+    """Compare the logits of the loaded model with `expected` (rows, logits), computed in fp32 on the CPU.
+
+    All logits of a row count, one after the other: of every token, of starts and ends.
 
     `inputs` are the integer inputs by name, each (rows, tokens). A directory with `auto_map` is loaded
     both plainly and with its code. Raises ArtifactBroken when it does not load or answers otherwise, and

@@ -31,7 +31,10 @@ def _load(asked: dict[str, Any], load: str) -> dict[str, Any]:
     )
     inputs = {name: torch.tensor(rows) for name, rows in asked["inputs"].items()}
     with torch.inference_mode():
-        logits = model.eval()(**inputs).logits
+        outputs = model.eval()(**inputs)
+    logits = torch.cat(
+        [found.flatten(1) for name, found in outputs.items() if name.endswith("logits")], dim=1
+    )
     return {
         "logits": logits.float().tolist(),
         "parameters": model.num_parameters(),

@@ -18,6 +18,8 @@ from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
 
 _CHARACTERS_PER_TOKEN = 4.5
+_SHORTEST_WINDOW = 32
+_USUAL_STRIDE = 128
 
 
 class Plan(Model):
@@ -59,7 +61,7 @@ def resolve(
     trained = labels_for(task, data, config).trained
     chosen = choose(spec, trained) if spec.target_ratio else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, shape, trained)
-    settled = settled.model_copy(update={"task": task})
+    settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else [1.0, float(spec.max_length)]
@@ -100,12 +102,45 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
 
 
 def _infer_task(config: Mapping[str, Any], data: DataSummary) -> Task:
-    """Real numbers are a regression, and so are whole numbers for a model that already gives one number."""
+    """Rows with tags or answers say it; of labels, real numbers are a regression.
+
+    So are whole numbers for a model that already gives one number.
+    """
+    if data.layout == "tokens":
+        return "token-classification"
+    if data.layout == "questions":
+        return "question-answering"
     if data.classes is None:
         return "regression"
     if data.numeric_label and labels_for("regression", data, config).trained:
         return "regression"
     return "sequence-classification"
+
+
+def _doc_stride(spec: PruneSpec, task: Task) -> int | None:
+    """How many tokens neighbouring windows share, so few that every window gets on."""
+    if task != "question-answering":
+        if spec.doc_stride is not None:
+            raise InvalidSpec(
+                f"doc_stride has no meaning for {task}, whose rows are cut at max_length.",
+                param="/doc_stride",
+                remedy="Leave it out.",
+            )
+        return None
+    if spec.max_length < _SHORTEST_WINDOW:
+        raise InvalidSpec(
+            f"{spec.max_length} tokens do not hold a question and a part of its context.",
+            param="/max_length",
+            remedy=f"Use at least {_SHORTEST_WINDOW}; 384 is usual.",
+        )
+    most = spec.max_length // 3
+    if spec.doc_stride is not None and spec.doc_stride > most:
+        raise InvalidSpec(
+            f"Windows of {spec.max_length} tokens that share {spec.doc_stride} hardly get on.",
+            param="/doc_stride",
+            remedy=f"Use at most {most}, a third of max_length.",
+        )
+    return spec.doc_stride or min(_USUAL_STRIDE, most)
 
 
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:

@@ -178,11 +178,14 @@ def probe(job: Job) -> Batch:
 
 
 def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Logits (rows, outputs) in fp32 on the CPU, which leaves the model there."""
+    """All logits (rows, logits) in fp32 on the CPU, which leaves the model there.
+
+    One after the other: those of every token, those of starts and of ends.
+    """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with torch.inference_mode():
-        answer: Tensor = model.cpu().eval()(**inputs).logits
-    return answer
+        outputs = model.cpu().eval()(**inputs)
+    return torch.cat([found.flatten(1) for name, found in outputs.items() if name.endswith("logits")], dim=1)
 
 
 def _pruned(job: Job, outcome: Outcome) -> PreTrainedModel:

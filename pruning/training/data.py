@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from pruning.data.examples import AnyExample, Question
 from pruning.data.readers import find_splits
-from pruning.data.rows import DataSummary, Example, examples
+from pruning.data.rows import DataSummary, examples
 from pruning.errors import InvalidData
 from pruning.spec import PruneSpec
-from pruning.training.tasks import Encoded, Task, encode
+from pruning.training.tasks import Encoded, Task
 
 _ROWS_BETWEEN_BEATS = 1000
 
@@ -49,14 +50,14 @@ def load_data(
     if spec.evaluate.max_rows is not None:
         held_out = _sample(held_out, spec.evaluate.max_rows, spec.seed)
     return Data(
-        train=encode(train, task, tokenizer, spec.max_length, beat),
-        evaluation=encode(held_out, task, tokenizer, spec.max_length, beat),
+        train=task.encode(train, tokenizer, spec, beat),
+        evaluation=task.encode(held_out, tokenizer, spec, beat),
         split=split,
     )
 
 
-def _beating(rows: Iterable[Example], beat: Callable[[], object]) -> list[Example]:
-    read: list[Example] = []
+def _beating(rows: Iterable[AnyExample], beat: Callable[[], object]) -> list[AnyExample]:
+    read: list[AnyExample] = []
     for row in rows:
         if len(read) % _ROWS_BETWEEN_BEATS == 0:
             beat()
@@ -64,11 +65,11 @@ def _beating(rows: Iterable[Example], beat: Callable[[], object]) -> list[Exampl
     return read
 
 
-def _carve(rows: list[Example], spec: PruneSpec) -> tuple[list[Example], list[Example]]:
+def _carve(rows: list[AnyExample], spec: PruneSpec) -> tuple[list[AnyExample], list[AnyExample]]:
     count = max(1, round(len(rows) * spec.evaluate.validation_fraction))
     order = np.random.default_rng(spec.seed).permutation(len(rows))
     kept = [rows[index] for index in sorted(order[count:])]
-    if len({row.label for row in kept}) < 2:
+    if not _trainable(kept):
         raise InvalidData(
             f"{len(rows)} training rows are too few to set {count} apart for evaluation.",
             remedy="Add a validation file or more rows.",
@@ -76,7 +77,14 @@ def _carve(rows: list[Example], spec: PruneSpec) -> tuple[list[Example], list[Ex
     return kept, [rows[index] for index in sorted(order[:count])]
 
 
-def _sample(rows: list[Example], count: int, seed: int) -> list[Example]:
+def _trainable(rows: list[AnyExample]) -> bool:
+    """Whether something can be learnt: two different labels, or a question with an answer."""
+    if any(isinstance(row, Question) for row in rows):
+        return any(isinstance(row, Question) and row.answers for row in rows)
+    return len({label for row in rows for label in row.labels}) >= 2
+
+
+def _sample(rows: list[AnyExample], count: int, seed: int) -> list[AnyExample]:
     if len(rows) <= count:
         return rows
     return [rows[index] for index in sorted(np.random.default_rng(seed).permutation(len(rows))[:count])]

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pruning.errors import Canceled
 from pruning.spec import ShouldStop
@@ -14,10 +15,10 @@ from pruning.training.tasks import Encoded, Task
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Quality by metric, and the logits (rows, outputs) in fp32 on the CPU, in the order of the rows."""
+    """Quality by metric, and what the model said of each row, as the task keeps it, in the order of the rows."""
 
     metrics: dict[str, float]
-    logits: Tensor
+    answers: list[Any]
 
 
 def evaluate(
@@ -36,20 +37,17 @@ def evaluate(
     batch. Raises Canceled when `should_stop` says so.
     """
     model.eval()
-    parts: list[Tensor] = []
-    order: list[int] = []
+    answers: dict[int, Any] = {}
     with torch.inference_mode():
         for indices in batches(rows, batch_tokens):
             if should_stop() is not None:
                 raise Canceled("Stopped while evaluating.")
             batch = rows.batch(indices)
             inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
-            parts.append(model(**inputs).logits.float())
-            order += indices
-            on_progress(len(order) / len(rows))
-    logits = torch.cat(parts).cpu()
-    logits = torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
-    return Evaluated(task.metrics(logits, torch.from_numpy(rows.labels)), logits)
+            answers.update(zip(indices, task.answers(model(**inputs), rows, indices), strict=True))
+            on_progress(len(answers) / len(rows))
+    ordered = [answers[index] for index in range(len(rows))]
+    return Evaluated(task.metrics(ordered, rows), ordered)
 
 
 def batches(rows: Encoded, batch_tokens: int) -> Iterator[list[int]]:

@@ -217,13 +217,15 @@ class PruningTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Task or distillation loss plus the extension's penalty: 0-d, fp32."""
+        batch = dict(inputs)
         labels = inputs.pop("labels")
         outputs = model(**inputs)
-        loss = self.task.loss(outputs.logits, labels)
+        logits = self.task.logits(outputs, batch)
+        loss = self.task.loss(logits, labels)
         if self.teacher is not None and self.distill is not None:
             with torch.no_grad():
-                target = self.teacher(**inputs).logits
-            loss = distillation_loss(outputs.logits, target, loss, self.distill)
+                target = self.task.logits(self.teacher(**inputs), batch)
+            loss = distillation_loss(logits, target, loss, self.distill)
         if not torch.isfinite(loss):
             raise PruningError(
                 f"The loss is {loss.item()} at step {self.state.global_step}.",

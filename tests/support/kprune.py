@@ -12,7 +12,7 @@ from pruning.methods import Context
 from pruning.planning.costs import ModelShape
 from pruning.planning.plan import Plan
 from pruning.spec import Event, PruneSpec, StopReason
-from pruning.training.tasks import Encoded, Task
+from pruning.training.tasks import Classification, Encoded, Regression
 
 
 def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed: int = 0) -> Encoded:
@@ -26,7 +26,6 @@ def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed:
         offsets=np.concatenate([[0], lengths.cumsum()]),
         labels=np.full(rows, np.nan),
         pad_token=model.config.pad_token_id,
-        integral=False,
     )
 
 
@@ -52,7 +51,7 @@ def context(
         plan=Plan.model_construct(),
         shape=ModelShape.from_config(model.config.to_dict()),
         model=model,
-        task=Task("regression" if regression else "sequence-classification", labels),
+        task=Regression(labels) if regression else Classification(labels),
         train=train,
         teacher_dir=None,
         device=torch.device("cpu"),

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pruning.data.rows import examples, summarise
-from pruning.training.tasks import Encoded, Task, encode, load_config, load_model, load_tokenizer
+from pruning.spec import PruneSpec
+from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny
 
@@ -33,7 +34,10 @@ def classroom(folder: Path, *, rows: int = 50, family: str = "bert") -> Classroo
     data_dir = write_dataset(folder / "data", train=rows)
     config, data = load_config(model_dir), summarise(data_dir)
     task = Task.of("sequence-classification", data, config)
-    found = encode(examples(data_dir / "train.jsonl", data), task, load_tokenizer(model_dir, config), 32)
+    request = PruneSpec(target_ratio=0, max_length=32)
+    found = task.encode(
+        list(examples(data_dir / "train.jsonl", data)), load_tokenizer(model_dir, config), request
+    )
     return Classroom(model_dir, task, found)
 
 

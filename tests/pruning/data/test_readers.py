@@ -99,10 +99,21 @@ class TestCsv:
 
 
 class TestParquet:
-    def test_yields_rows_by_number_without_nested_columns(self, tmp_path):
+    def test_yields_rows_by_number(self, tmp_path):
         path = tmp_path / "train.parquet"
-        pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1], "tags": [[1], [2]]}), path)
+        pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), path)
         assert list(read(path)) == [(1, {"text": "a", "label": 0}), (2, {"text": "b", "label": 1})]
+
+    def test_lists_and_structs_of_texts_and_numbers_are_read_images_and_maps_are_not(self, tmp_path):
+        path = tmp_path / "train.parquet"
+        answers = {"text": ["a"], "answer_start": [3]}
+        image = pa.array(
+            [{"bytes": b"x", "path": "p"}], pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        )
+        counts = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))
+        columns = {"tags": [[1, 2]], "answers": [answers], "image": image, "counts": counts}
+        pq.write_table(pa.table(columns | {"blobs": pa.array([[b"x"]])}), path)
+        assert list(read(path)) == [(1, {"tags": [1, 2], "answers": answers})]
 
     def test_a_file_that_is_none_is_refused(self, tmp_path):
         assert "not valid Parquet" in refusal(written(tmp_path, "train.parquet", b"PAR1" + b"\0" * 50))

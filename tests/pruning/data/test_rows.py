@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pruning.data.rows import Example, examples, summarise
+from pruning.data.examples import Example
+from pruning.data.rows import examples, summarise
 from pruning.errors import InvalidData
 from pruning.spec import Columns
 from tests.support.data import write_jsonl

@@ -14,6 +14,8 @@ from pruning.planning.costs import ModelShape
 from tests.support.kept import UNEVEN, bake
 from tests.support.models import tiny_inputs, tiny_model, tiny_tokenizer
 
+AUTO_CLASS = "AutoModelForSequenceClassification"
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
@@ -39,7 +41,7 @@ def broken(exported, tmp_path):
 
 def test_a_good_export_answers_alike_in_both_ways(exported):
     folder, inputs, expected, parameters = exported
-    found = check(folder, inputs, expected)
+    found = check(folder, inputs, expected, AUTO_CLASS)
     assert found.differences.keys() == {"plain", "remote_code"}
     assert max(found.differences.values()) <= 1e-6
     assert found.parameters["remote_code"] == parameters < found.parameters["plain"]
@@ -51,7 +53,7 @@ def test_one_changed_weight_is_noticed(broken):
     weights["bert.encoder.layer.0.attention.self.value.weight"][0, 0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ArtifactBroken, match="answers differently"):
-        check(folder, inputs, expected)
+        check(folder, inputs, expected, AUTO_CLASS)
 
 
 def test_a_missing_weight_is_noticed_though_transformers_makes_one_up(broken):
@@ -60,14 +62,14 @@ def test_a_missing_weight_is_noticed_though_transformers_makes_one_up(broken):
     del weights["classifier.bias"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ArtifactBroken, match=r"classifier\.bias"):
-        check(folder, inputs, expected)
+        check(folder, inputs, expected, AUTO_CLASS)
 
 
 def test_other_code_is_not_run(broken):
     folder, inputs, expected = broken
     (folder / CODE_FILE).write_text((folder / CODE_FILE).read_text() + "\nimport os\n")
     with pytest.raises(ArtifactBroken, match="not the code"):
-        check(folder, inputs, expected)
+        check(folder, inputs, expected, AUTO_CLASS)
 
 
 def test_code_elsewhere_is_not_run(broken):
@@ -76,7 +78,7 @@ def test_code_elsewhere_is_not_run(broken):
     config["auto_map"] = {"AutoModelForSequenceClassification": "someone/else--modeling_pruned.Model"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactBroken, match="auto_map"):
-        check(folder, inputs, expected)
+        check(folder, inputs, expected, AUTO_CLASS)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "setup.py", "weights.pkl"])
@@ -84,12 +86,12 @@ def test_files_that_no_export_has_are_refused(broken, name):
     folder, inputs, expected = broken
     (folder / name).touch()
     with pytest.raises(ArtifactBroken, match=name):
-        check(folder, inputs, expected)
+        check(folder, inputs, expected, AUTO_CLASS)
 
 
 def test_it_stops_within_a_second(exported):
     folder, inputs, expected, _ = exported
     started = time.monotonic()
     with pytest.raises(Canceled):
-        check(folder, inputs, expected, should_stop=lambda: "cancel")
+        check(folder, inputs, expected, AUTO_CLASS, should_stop=lambda: "cancel")
     assert time.monotonic() - started < 1
