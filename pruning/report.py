@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pruning.spec import Measure, Model, PruneSpec
 
-ResultKind = Literal["shrunk", "zeros", "dense"]
+ResultKind = Literal["shrunk", "mixed", "zeros", "dense"]
 
 
 class Quality(Model):
@@ -94,8 +94,9 @@ class Report(Model):
     """Everything about a result that a person may want to check.
 
     `kind`: "shrunk" lost units and is smaller; "zeros" has the same shape with zeros in it, and is no faster
-    unless the runtime uses them; "dense" was only fine-tuned. `delivered` is the removed fraction by measure,
-    counted on the exported files. `hashes` are sha256 by "model/FILE", "dataset/FILE" and "artifact/FILE".
+    unless the runtime uses them; "mixed" lost units and has zeros in what is left; "dense" was only fine-tuned.
+    `delivered` is the removed fraction by measure, counted on the exported files. `hashes` are sha256 by
+    "model/FILE", "dataset/FILE" and "artifact/FILE".
     """
 
     kind: ResultKind

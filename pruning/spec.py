@@ -18,14 +18,19 @@ Phase = Literal[
 ]
 Kind = Literal["unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "n_m", "layer"]
 
-_BLOCK = re.compile(r"block:([1-9]\d{0,3})x([1-9]\d{0,3})")
+_BLOCKS = re.compile(r"(block|hybrid)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
+_USUAL_BLOCK = (32, 32)
 _N_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
-_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "hybrid", "layer")
+_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "layer")
 
 
 @dataclass(frozen=True)
 class Granularity:
-    """What is removed as a whole. `shape` is (rows, columns) of a block, or (N zeros, M inputs) for N:M."""
+    """What is dropped as a whole. `shape` is (rows, columns) of a block, or (N zeros, M inputs) for N:M.
+
+    `row`: output rows, with their biases, of the attention output and the FFN (LEAP, released code). `structured`:
+    `head` and `neuron` together. `hybrid`: blocks in the attention, neurons in the FFN (Lagunas et al. 2021).
+    """
 
     kind: Kind
     shape: tuple[int, int] | None = None
@@ -36,21 +41,25 @@ class Granularity:
         for plain in _PLAIN:
             if text == plain:
                 return cls(plain)
-        if text == "block":
-            return cls("block", (32, 32))
-        if match := _BLOCK.fullmatch(text):
-            return cls("block", (int(match[1]), int(match[2])))
+        if match := _BLOCKS.fullmatch(text):
+            kind: Kind = "block" if match[1] == "block" else "hybrid"
+            return cls(kind, (int(match[2]), int(match[3])) if match[2] else _USUAL_BLOCK)
         if (match := _N_M.fullmatch(text)) and int(match[1]) < int(match[2]):
             return cls("n_m", (int(match[1]), int(match[2])))
         raise ValueError(
             f"{text!r} is not a granularity; use one of {', '.join(_PLAIN)}, block:ROWSxCOLUMNS such as block:32x32, "
-            "or N:M with N < M such as 2:4"
+            "hybrid:ROWSxCOLUMNS, or N:M with N < M such as 2:4"
         )
 
     @property
     def removable(self) -> bool:
-        """Whether dropped units leave the model physically (the result is smaller, not only sparser)."""
+        """Whether all dropped units leave the model physically (the result is smaller, not only sparser)."""
         return self.kind in ("neuron", "head", "structured", "layer")
+
+    @property
+    def removes(self) -> bool:
+        """Whether dropped units leave the model physically: all of them or, of `hybrid`, those of the FFN."""
+        return self.removable or self.kind == "hybrid"
 
 
 def _granularity(text: str) -> str:
@@ -152,8 +161,8 @@ class PruneSpec(Model):
     def _measure_fits(self) -> Self:
         if self.target_measure == "flops" and not Granularity.parse(self.granularity).removable:
             raise ValueError(
-                f"target_measure 'flops' needs units that can be removed; {self.granularity!r} only leaves zeros: "
-                "use 'weights'"
+                "target_measure 'flops' needs units that can all be removed; "
+                f"{self.granularity!r} leaves zeros: use 'weights'"
             )
         return self
 

@@ -3,10 +3,15 @@
 from collections.abc import Iterable
 
 from pruning.planning.families import AUTO_CLASSES
-from pruning.report import Quality, Report
+from pruning.report import LayerKept, Quality, Report
 
 _KINDS = {
-    "shrunk": "Attention heads and FFN neurons were **removed**: the model is smaller and computes less.",
+    "shrunk": "{removed} were **removed**: the model is smaller and computes less.",
+    "mixed": (
+        "{removed} were **removed**: the model is smaller and computes less. In what is left of the attention, blocks "
+        "of weights were **set to zero in matrices of the same size**: these zeros make the file no smaller unless it "
+        "is compressed, and nothing faster unless the runtime makes use of them."
+    ),
     "zeros": (
         "Weights were **set to zero in matrices of the same size**: the file is as large as before unless it "
         "is compressed, and nothing runs faster unless the runtime makes use of zeros."
@@ -20,7 +25,7 @@ def card(report: Report) -> str:
     sections = (
         "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- prunery\n---",
         f"# {_title(report)}",
-        _KINDS[report.kind],
+        _KINDS[report.kind].format(removed=_removed(report.layers)),
         _table(("", "before", "after"), _rows(report)),
         _latency(report),
         *(f"> {warning.message}" for warning in report.warnings),
@@ -30,6 +35,15 @@ def card(report: Report) -> str:
         _reproduction(report),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _removed(layers: tuple[LayerKept, ...]) -> str:
+    """What at least one layer lost."""
+    heads = any(layer.heads < layer.of_heads for layer in layers)
+    neurons = any(layer.neurons < layer.of_neurons for layer in layers)
+    if heads and neurons:
+        return "Attention heads and FFN neurons"
+    return "Attention heads" if heads else "FFN neurons"
 
 
 def _title(report: Report) -> str:

@@ -1,18 +1,17 @@
 """What an exported directory really holds: counted on its files, against what was promised."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.errors import ArtifactBroken
-from pruning.model.layers import layers, prunable_linears
-from pruning.planning.costs import Kept, ModelShape, cost, head_cost, neuron_cost, total_cost
+from pruning.model.layers import Layer, layers, prunable_linears
+from pruning.planning.costs import Kept, ModelShape, cost, neuron_cost, total_cost, unit_costs
 from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.report import LayerKept
@@ -23,7 +22,8 @@ from pruning.spec import Granularity, Measure
 class Count:
     """`weights` and `flops` of the layers, the fraction removed by measure, and what each layer kept.
 
-    `bytes` is the size of all tensors in the weight files.
+    What was removed or set to zero is no weight; only what was removed saves FLOPs. `bytes` is the size of all
+    tensors in the weight files.
     """
 
     weights: int
@@ -36,16 +36,30 @@ class Count:
 def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tensor] | None) -> Count:
     """Read an export as a stranger would, plainly, and count what is left of the layers.
 
-    Raises ArtifactBroken when something that was dropped is not zero or not gone, or when the removed
+    `kept` names the heads and neurons when some were removed, `masks` what was set to zero of what is left, by
+    parameter. Raises ArtifactBroken when something that was dropped is not zero or not gone, or when the removed
     fraction misses the target by more than a unit.
     """
     model = getattr(transformers, AUTO_CLASSES[plan.task]).from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, local_files_only=True
     )
-    found = (
-        _count_units(folder, model, plan, kept)
-        if kept is not None
-        else _count_weights(model, plan, masks or {})
+    shape, length, masks = plan.shape, plan.length, masks or {}
+    sizes = _sizes(folder, layers(model), kept or Kept.everything(shape))
+    _check_biases(model, masks)
+    per_layer = _weights(model, sizes, masks)
+    weights = sum(per_layer)
+    heads, neurons = (sum(numbers) for numbers in zip(*sizes, strict=True))
+    flops = cost(shape, heads, neurons, "flops", length)
+    dense = total_cost(shape, "weights", length)
+    found = Count(
+        weights=weights,
+        flops=flops,
+        removed={"weights": 1 - weights / dense, "flops": 1 - flops / total_cost(shape, "flops", length)},
+        layers=[
+            _layer(shape, heads, neurons, left * shape.layers / dense)
+            for (heads, neurons), left in zip(sizes, per_layer, strict=True)
+        ],
+        bytes=_tensor_bytes(model),
     )
     missed = abs(found.removed[plan.target_measure] - plan.spec.target_ratio)
     if missed * plan.cost_before > largest_unit(plan) * (1 + 1e-9):
@@ -58,81 +72,58 @@ def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tenso
 
 def largest_unit(plan: Plan) -> float:
     """Cost of the largest thing that is dropped as a whole, in the target measure."""
-    shape, granularity = plan.shape, Granularity.parse(plan.spec.granularity)
     if not plan.spec.target_ratio:
         return 0.0
-    if not granularity.removable:
-        rows, columns = granularity.shape or (1, 1)
-        return rows * columns
-    head = head_cost(shape, plan.target_measure, plan.length)
-    neuron = neuron_cost(shape, plan.target_measure, plan.length)
-    return shape.layers * neuron if plan.spec.allocation == "native" else max(head, neuron)
+    if plan.spec.allocation == "native":
+        return plan.shape.layers * neuron_cost(plan.shape, plan.target_measure, plan.length)
+    granularity = Granularity.parse(plan.spec.granularity)
+    return max(unit_costs(plan.shape, granularity, plan.target_measure, plan.length))
 
 
-def _count_units(folder: Path, model: PreTrainedModel, plan: Plan, kept: Kept) -> Count:
-    stack = layers(model)
+def _sizes(folder: Path, stack: list[Layer], kept: Kept) -> list[tuple[int, int]]:
+    """Heads and neurons of each layer; behind those that are stored only zeros follow."""
+    promised = [(len(heads), len(neurons)) for heads, neurons in zip(kept.heads, kept.neurons, strict=True)]
     declared = json.loads((folder / "config.json").read_text("utf-8")).get("layer_sizes")
     sizes = declared or [(layer.heads, layer.neurons) for layer in stack]
-    promised = [[len(heads), len(neurons)] for heads, neurons in zip(kept.heads, kept.neurons, strict=True)]
-    if [list(size) for size in sizes] != promised:
+    if [tuple(size) for size in sizes] != promised:
         raise ArtifactBroken("The export's layers do not have the sizes that were chosen.")
-    for layer, (heads, neurons) in zip(stack, sizes, strict=True):
-        width = heads * layer.head_size
-        padding = [linear.weight[width:] for linear in (layer.query, layer.key, layer.value)]
-        padding += [linear.weight[neurons:] for linear in layer.ffn_in]
-        padding += [layer.attention_out.weight[:, width:], layer.ffn_out.weight[:, neurons:]]
-        if any(part.any() for part in padding):
-            raise ArtifactBroken(f"The padding of layer {layer.index} is not zero.")
-    shape = plan.shape
-    heads, neurons = (sum(numbers) for numbers in zip(*sizes, strict=True))
-    left = {measure: cost(shape, heads, neurons, measure, plan.length) for measure in _MEASURES}
-    whole = cost(shape, shape.heads, shape.ffn, "weights", plan.length)
-    return Count(
-        weights=round(left["weights"]),
-        flops=left["flops"],
-        removed={
-            measure: 1 - left[measure] / total_cost(shape, measure, plan.length) for measure in _MEASURES
-        },
-        layers=[
-            _layer(shape, heads, neurons, cost(shape, heads, neurons, "weights", plan.length) / whole)
-            for heads, neurons in sizes
-        ],
-        bytes=_tensor_bytes(model),
-    )
+    return promised
 
 
-def _count_weights(model: PreTrainedModel, plan: Plan, masks: Mapping[str, Tensor]) -> Count:
-    linears = prunable_linears(model)
-    kept_in: dict[str, int] = {}
-    for name, linear in linears.items():
-        weight = linear.weight.detach()
-        mask = masks.get(f"{name}.weight", torch.ones_like(weight, dtype=torch.bool))
-        if weight[~mask].any():
-            raise ArtifactBroken(f"Dropped weights of {name} are not zero.")
-        kept_in[name] = int(mask.sum())
-    whole = sum(linear.weight.numel() for linear in linears.values())
-    weights = sum(kept_in.values())
-    flops = total_cost(plan.shape, "flops", plan.length)
-    names = {linear: name for name, linear in linears.items()}
-    per_layer = whole / plan.shape.layers
-    return Count(
-        weights=weights,
-        flops=flops,
-        removed={"weights": 1 - weights / whole, "flops": 0.0},
-        layers=[
-            _layer(
-                plan.shape,
-                plan.shape.heads,
-                plan.shape.ffn,
-                sum(kept_in[names[linear]] for linear in layer.linears) / per_layer,
-            )
-            for layer in layers(model)
-        ],
-        bytes=_tensor_bytes(model),
-    )
+def _weights(model: PreTrainedModel, sizes: list[tuple[int, int]], masks: Mapping[str, Tensor]) -> list[int]:
+    """Weights of each layer that are kept; raises ArtifactBroken when others are not zero."""
+    names = {linear: f"{name}.weight" for name, linear in prunable_linears(model).items()}
+    found = []
+    for layer, (heads, neurons) in zip(layers(model), sizes, strict=True):
+        found.append(0)
+        for linear, left, padding in _regions(layer, heads * layer.head_size, neurons):
+            if padding.any():
+                raise ArtifactBroken(f"The padding of layer {layer.index} is not zero.")
+            mask = masks.get(names[linear])
+            found[-1] += left.numel() if mask is None else int(mask.sum())
+            if mask is not None and left.reshape(mask.shape)[~mask].any():
+                raise ArtifactBroken(f"Dropped weights of {names[linear]} are not zero.")
+    return found
 
 
-_MEASURES: tuple[Measure, ...] = ("weights", "flops")
+def _regions(layer: Layer, features: int, neurons: int) -> Iterator[tuple[nn.Linear, Tensor, Tensor]]:
+    """Every linear with the part of its weight that heads and neurons have, and the rest."""
+    for width, writers, reader in (
+        (features, layer.head_writers, layer.attention_out),
+        (neurons, layer.neuron_writers, layer.ffn_out),
+    ):
+        for writer in writers:
+            rows = writer.split(writer.linear.weight.detach())
+            yield writer.linear, rows[:, :width], rows[:, width:]
+        columns = reader.weight.detach()
+        yield reader, columns[:, :width], columns[:, width:]
+
+
+def _check_biases(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> None:
+    """Whole rows own their biases; raises ArtifactBroken when a dropped one is not zero."""
+    for name, mask in masks.items():
+        if mask.ndim == 1 and model.get_parameter(name)[~mask].any():
+            raise ArtifactBroken(f"Dropped biases of {name} are not zero.")
 
 
 def _layer(shape: ModelShape, heads: int, neurons: int, weights: float) -> LayerKept:

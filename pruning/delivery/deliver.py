@@ -21,7 +21,7 @@ from pruning.report import Latency, LoadCheck, Quality, Report, Size, Stage
 from pruning.spec import Training
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
-from pruning.steps.stages import MASKS, MODEL, final_model, logits, mask_tensors, probe
+from pruning.steps.stages import MASKS, MODEL, final_masks, final_model, logits, mask_tensors, probe
 
 Result = dict[str, Any]
 
@@ -35,7 +35,7 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
         model = final_model(job, dense_dir, outcome)
         batch = probe(job)
         expected = logits(model, batch)
-        kept, masks = (None, None) if outcome is None else (outcome.kept, outcome.weight_masks)
+        kept, masks = (None, None) if outcome is None else (outcome.kept, final_masks(model, outcome))
         export(model, job.tokenizer, job.plan.shape, kept, job.spec.allocation, folder)
         job.progress.check()
         inputs = {name: value.tolist() for name, value in batch.items() if name != "labels"}

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from pruning.masking.units import SlotUnits, Units, WeightUnits
+from pruning.masking.units import SlotUnits, Transform, Units, WeightUnits
 from pruning.planning.costs import Kept, ModelShape
 
 ATTRIBUTE = "pruning"
@@ -36,6 +36,10 @@ class MaskSource(nn.Module, ABC):
     @abstractmethod
     def forward(self) -> Tensor:
         """The mask (count,) in fp32; a learned one lets gradients through."""
+
+    def cover(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Mask values by what was spread to their shape; a learned source may let more of their gradient through."""
+        return values * mask
 
 
 class FixedMask(MaskSource):
@@ -57,20 +61,21 @@ class Gate:
         """Mask the features (..., inputs) of the first argument; only the mask is cast."""
         features, *rest = inputs
         mask = self.units.widen(self.source()).to(features.dtype)
-        return (features * mask, *rest)
+        return (self.source.cover(features, mask), *rest)
 
 
 class WeightMask(nn.Module):
-    """Parametrization of `weight`: the weight times the mask, spread over its blocks."""
+    """Parametrization of a weight or bias: itself times the mask (count,), which `spread` gives its shape."""
 
-    def __init__(self, units: WeightUnits, source: MaskSource) -> None:
+    def __init__(self, spread: Transform, source: MaskSource) -> None:
         super().__init__()
-        self.units = units
+        self.spread = spread
         self._source = (source,)  # in a tuple, which hides it from the module's own parameters
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """Mask a weight (outputs, inputs); only the mask is cast."""
-        return weight * self.units.expand(self._source[0]()).to(weight.dtype)
+    def forward(self, parameter: Tensor) -> Tensor:
+        """Mask a weight (outputs, inputs) or bias (outputs,); only the mask is cast."""
+        (source,) = self._source
+        return source.cover(parameter, self.spread(source()).to(parameter.dtype))
 
 
 class MaskSet(nn.Module):
@@ -108,8 +113,9 @@ class MaskSet(nn.Module):
                 gate = Gate(group, self.source(name))
                 self._handles.append(group.reader.register_forward_pre_hook(gate))
             elif isinstance(group, WeightUnits):
-                mask = WeightMask(group, self.source(name))
-                parametrize.register_parametrization(group.linear, "weight", mask)
+                for parameter, spread in group.owned.items():
+                    mask = WeightMask(spread, self.source(name))
+                    parametrize.register_parametrization(group.linear, parameter, mask)
 
     def bake(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """Remove hooks, parametrizations and the set itself, and zero what is dropped; returns the masks."""
@@ -118,7 +124,8 @@ class MaskSet(nn.Module):
         masks = self.kept()
         for name, group in self.groups.items():
             if isinstance(group, WeightUnits):
-                parametrize.remove_parametrizations(group.linear, "weight", leave_parametrized=False)
+                for parameter in group.owned:
+                    parametrize.remove_parametrizations(group.linear, parameter, leave_parametrized=False)
             group.clear(masks[name])
         delattr(model, ATTRIBUTE)
         return masks
@@ -136,20 +143,28 @@ def attach_fixed(model: PreTrainedModel, groups: Mapping[str, Units], masks: Map
 
 
 def attach_weight_masks(model: PreTrainedModel, weight_masks: Mapping[str, Tensor]) -> MaskSet:
-    """Attach fixed masks given by parameter name, each in the shape of its parameter (as in `Outcome`)."""
-    groups = {}
-    for parameter in weight_masks:
-        name = parameter.removesuffix(".weight")
-        groups[name] = WeightUnits(cast(nn.Linear, model.get_submodule(name)), parameter)
-    return attach_fixed(model, groups, {name: weight_masks[f"{name}.weight"].reshape(-1) for name in groups})
+    """Attach fixed masks given by parameter name, each in the shape of its parameter (as in `Outcome`).
+
+    A masked bias says that whole rows are dropped.
+    """
+    groups, masks = {}, {}
+    for name in dict.fromkeys(parameter.rpartition(".")[0] for parameter in weight_masks):
+        linear, parameter = cast(nn.Linear, model.get_submodule(name)), f"{name}.weight"
+        rows = weight_masks.get(f"{name}.bias")
+        if rows is None:
+            groups[name], masks[name] = WeightUnits(linear, parameter), weight_masks[parameter].reshape(-1)
+        else:
+            groups[name], masks[name] = WeightUnits(linear, parameter, (1, linear.in_features), True), rows
+    return attach_fixed(model, groups, masks)
 
 
 def weight_masks(groups: Mapping[str, Units], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Masks on weights by parameter name: bool, in the shape of the parameter, on the CPU."""
+    """Masks on weights and biases by parameter name: bool, in the shape of the parameter, on the CPU."""
     return {
-        group.parameter: group.expand(masks[name]).cpu()
+        group.parameter.removesuffix("weight") + owned: spread(masks[name]).cpu()
         for name, group in groups.items()
         if isinstance(group, WeightUnits)
+        for owned, spread in group.owned.items()
     }
 
 

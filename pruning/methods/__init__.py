@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pruning.errors import InvalidSpec
+from pruning.masking.hybrid import heads_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
 from pruning.planning.costs import Kept, ModelShape, total_cost
@@ -78,9 +79,13 @@ class Context:
 
     def outcome(self, groups: Mapping[str, Units], masks: Mapping[str, Tensor], **details: Any) -> "Outcome":
         """The outcome of masks (count,) by group; the model must be baked already."""
-        if self.granularity.kind == "structured":
-            return Outcome(kept=kept_units(self.shape, groups, masks), details=details)
-        return Outcome(weight_masks=weight_masks(groups, masks), details=details)
+        zeros = weight_masks(groups, masks) or None
+        kept = None
+        if self.granularity.removes:
+            kept = kept_units(self.shape, groups, masks)
+            if zeros is not None:
+                kept = kept.model_copy(update={"heads": heads_left(self.model, zeros)})
+        return Outcome(kept, zeros, details)
 
     def progress(self, fraction: float, message: str, **metrics: float) -> None:
         """Say how far the method is: `fraction` of its own span, 0..1."""
@@ -93,9 +98,9 @@ class Context:
 class Outcome:
     """What a method decided. The model it was given is baked: what was dropped is zero, no hook is left.
 
-    `kept` names the surviving heads and neurons of every layer when whole units were dropped; `weight_masks`
-    maps the name of each masked parameter to its mask, True = kept, in the shape of the parameter. `details`
-    is JSON for the report.
+    `kept` names the heads and neurons of every layer that stay when others are removed; `weight_masks` maps the
+    name of each parameter that gets zeros to its mask, True = kept, in the shape that the parameter has in the
+    dense model. `hybrid` has both. `details` is JSON for the report.
     """
 
     kept: Kept | None = None

@@ -107,7 +107,7 @@ class Leap(Method):
     summary = (
         "Learns while training which units stay and, by one threshold per matrix, how many (Yao et al. 2022)."
     )
-    granularities = frozenset({"unstructured", "block", "structured"})
+    granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
     measures = frozenset({"weights", "flops"})
     needs_training = True
 
@@ -188,8 +188,8 @@ class Leap(Method):
     def _masks(self, context: Context, groups: dict[str, Units], steps: int) -> LearnedMasks:
         warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
         start = self.settings.prior * _wander(self.settings, steps)
-        shared = context.spec.allocation == "native" and context.granularity.kind == "structured"
-        owners = [0] * len(groups) if shared else list(range(len(groups)))
+        native = context.spec.allocation == "native"
+        owners = [0] * len(groups) if native else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
         scores = {name: start * _magnitude(group) for name, group in groups.items()}
         return LearnedMasks(groups, scores, owners, thresholds, context.total_cost)

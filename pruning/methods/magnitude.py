@@ -22,8 +22,8 @@ class Magnitude(Method):
 
     name = "magnitude"
     title = "Magnitude"
-    summary = "Drops the smallest weights, blocks, heads and neurons in one shot, without data: the baseline."
-    granularities = frozenset({"unstructured", "block", "structured"})
+    summary = "Drops the smallest weights, blocks, rows, heads or neurons in one shot, without data: a baseline."
+    granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
     measures = frozenset({"weights", "flops"})
 
     class Settings(Method.Settings):
@@ -31,7 +31,7 @@ class Magnitude(Method):
 
         norm: Literal["l1", "l2"] = Field(
             default="l2",
-            description="How the weights of a block, head or neuron are pooled: mean of |w|, or root of the "
+            description="How the weights of a block, row, head or neuron are pooled: mean of |w|, or root of the "
             "mean of w squared. Single weights are ranked alike by both.",
         )
         scope: Literal["global", "local"] = Field(
@@ -49,11 +49,11 @@ class Magnitude(Method):
         scores = {name: self._score(group) for name, group in groups.items()}
         costs = {name: group.cost for name, group in groups.items()}
         budget = context.budget(groups)
-        if context.granularity.kind != "structured":
-            masks = self._keep_equal(scores, budget / next(iter(costs.values())))
-        elif context.spec.allocation == "native":
+        if context.spec.allocation == "native":
             width = math.floor(budget / sum(costs.values()) * (1 + SLACK))
             masks = {name: keep_top(score, width) for name, score in scores.items()}
+        elif len(set(costs.values())) == 1:
+            masks = self._keep_equal(scores, budget / next(iter(costs.values())))
         else:
             if self.settings.scope == "local":
                 scores = {name: _ranks(score) for name, score in scores.items()}

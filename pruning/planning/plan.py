@@ -55,16 +55,16 @@ def resolve(
     InvalidData or TargetUnreachable, each naming the field at fault and the remedy. Planning a plan's own
     `spec` gives the same plan.
     """
-    shape = ModelShape.from_config(config)
+    family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
     task = spec.task or _infer_task(config, data)
     trained = labels_for(task, data, config).trained
-    chosen = choose(spec, trained) if spec.target_ratio else None
-    settled = settle_dense(spec) if chosen is None else settle(spec, chosen, shape, trained)
+    chosen = choose(spec, trained, family) if spec.target_ratio else None
+    settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
     settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
-    known = [mean] if length else [1.0, float(spec.max_length)]
+    known = [mean] if length else _lengths(spec, shape)
     reach = _reach(settled, chosen, shape, known)
     dense = total_cost(shape, measure, mean)
     return Plan(
@@ -147,11 +147,14 @@ def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
     return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
 
 
-def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, lengths: list[float]) -> float:
-    """The largest ratio that holds at every one of the lengths; refuses a target that none of them allows.
+def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
+    """The lengths where the reach can be largest or smallest: it is monotone between them."""
+    longest = float(spec.max_length)
+    return [1.0, min(max(1.0, shape.turning_length), longest), longest]
 
-    It is monotone in the length, so that the ends of a range say it all.
-    """
+
+def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, lengths: list[float]) -> float:
+    """The largest ratio that holds at every one of the lengths; refuses a target that none of them allows."""
     if chosen is None:
         return 0.0
     ratios = [
@@ -179,7 +182,10 @@ def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, length
 def _kind(spec: PruneSpec) -> ResultKind:
     if not spec.target_ratio:
         return "dense"
-    return "shrunk" if Granularity.parse(spec.granularity).removable else "zeros"
+    granularity = Granularity.parse(spec.granularity)
+    if granularity.removable:
+        return "shrunk"
+    return "mixed" if granularity.removes else "zeros"
 
 
 def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
@@ -187,7 +193,10 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
     if _kind(spec) == "zeros":
         text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
         found.append(Notice(code="zeros_only", message=text))
-    if _kind(spec) == "shrunk" and spec.allocation == "global":
+    if _kind(spec) == "mixed":
+        text = f"{spec.granularity} leaves zeros in the attention: only what is removed makes it faster."
+        found.append(Notice(code="zeros_left", message=text))
+    if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         found.append(Notice(code="remote_code", message=text))
     if not data.splits.get("validation"):

@@ -1,7 +1,7 @@
 """Fill in what a request left open, and refuse what contradicts itself. Imports no torch."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -9,15 +9,20 @@ from jsonschema.exceptions import best_match
 
 from pruning.errors import InvalidSpec
 from pruning.planning.catalogue import MethodInfo, method, methods
-from pruning.planning.costs import ModelShape
+from pruning.planning.costs import ModelShape, block_matrices
+from pruning.planning.families import Family
+from pruning.planning.fit import check_fit, obstacle
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
+
+_LARGEST_BLOCK = 128
+"""Larger blocks work, but are not suggested."""
 
 NO_METHOD = "none"
 """The method of a job that removes nothing."""
 
 
-def choose(spec: PruneSpec, trained: bool) -> MethodInfo:
-    """The method asked for; for "auto" K-prune where a `trained` head makes it possible, else LEAP.
+def choose(spec: PruneSpec, trained: bool, family: Family) -> MethodInfo:
+    """The method asked for; for "auto" K-prune where family and a `trained` head make it possible, else LEAP.
 
     Raises InvalidSpec for an unknown name.
     """
@@ -26,6 +31,7 @@ def choose(spec: PruneSpec, trained: bool) -> MethodInfo:
     kind = Granularity.parse(spec.granularity).kind
     kprune = method("kprune")
     fits = kind in kprune.granularities and spec.target_measure in (None, *kprune.measures)
+    fits = fits and obstacle(spec, kprune, family) is None
     return kprune if trained and fits else method("leap")
 
 
@@ -57,17 +63,15 @@ def settle_dense(spec: PruneSpec) -> PruneSpec:
     return spec.model_copy(update=dense | {"target_measure": "weights"})
 
 
-def settle(spec: PruneSpec, chosen: MethodInfo, shape: ModelShape, trained: bool) -> PruneSpec:
+def settle(
+    spec: PruneSpec, chosen: MethodInfo, family: Family, shape: ModelShape, trained: bool
+) -> PruneSpec:
     """The request with every default in place; raises InvalidSpec for what contradicts method or model."""
     granularity = Granularity.parse(spec.granularity)
     _check_granularity(granularity, chosen, shape)
+    check_fit(spec, chosen, family)
     _check_settings(spec.settings, chosen)
-    if spec.allocation == "native" and not granularity.removable:
-        raise InvalidSpec(
-            f"allocation 'native' is about removed units, and {spec.granularity} leaves zeros.",
-            param="/allocation",
-            remedy="Leave allocation out: such a model loads natively anyway.",
-        )
+    _check_allocation(spec, granularity)
     recover = _settings(spec.recover, Recover, default=chosen.needs_training)
     return spec.model_copy(
         update={
@@ -91,17 +95,44 @@ def _check_granularity(granularity: Granularity, chosen: MethodInfo, shape: Mode
             param="/granularity",
             remedy=remedy,
         )
-    if granularity.kind != "block" or granularity.shape is None:
-        return
-    rows, columns = granularity.shape
-    for outputs, inputs in shape.matrices:
+    if granularity.kind in ("block", "hybrid") and granularity.shape is not None:
+        _check_blocks(granularity.shape, block_matrices(shape, granularity))
+
+
+def _check_blocks(block: tuple[int, int], matrices: Sequence[tuple[int, int]]) -> None:
+    rows, columns = block
+    for outputs, inputs in matrices:
         if outputs % rows or inputs % columns:
-            divisor = math.gcd(shape.hidden, shape.ffn)
             raise InvalidSpec(
                 f"Blocks of {rows}x{columns} do not divide a matrix of {outputs}x{inputs}.",
                 param="/granularity",
-                remedy=f"Rows and columns must both divide {divisor}.",
+                remedy=f"Rows can be {_common_divisors(size for size, _ in matrices)}; "
+                f"columns can be {_common_divisors(size for _, size in matrices)}.",
             )
+
+
+def _common_divisors(sizes: Iterable[int]) -> str:
+    """The usable sizes of a block, in words."""
+    common = math.gcd(*sizes)
+    *smaller, last = (size for size in range(1, min(common, _LARGEST_BLOCK) + 1) if common % size == 0)
+    return f"{', '.join(map(str, smaller))} or {last}" if smaller else str(last)
+
+
+def _check_allocation(spec: PruneSpec, granularity: Granularity) -> None:
+    """A config can say one number of neurons for all layers, and nothing else that these granularities remove."""
+    if spec.allocation == "global" or granularity.kind in ("structured", "neuron"):
+        return
+    if not granularity.removes:
+        raise InvalidSpec(
+            f"allocation 'native' is about removed units, and {spec.granularity} leaves zeros.",
+            param="/allocation",
+            remedy="Leave allocation out: such a model loads natively anyway.",
+        )
+    raise InvalidSpec(
+        f"allocation 'native' keeps all heads, and as many neurons in every layer; {spec.granularity} does not.",
+        param="/allocation",
+        remedy="Use granularity neuron, or leave allocation out.",
+    )
 
 
 def _check_settings(settings: Mapping[str, Any], chosen: MethodInfo) -> None:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, set_seed
 
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
+from pruning.masking.hybrid import shrink_masks
 from pruning.masking.masks import attach_weight_masks
 from pruning.methods import Context, Outcome, create
 from pruning.model.shrink import shrink
@@ -98,28 +99,37 @@ def prune_model(job: Job, dense_dir: Path) -> Outcome:
             shutil.rmtree(context.work, ignore_errors=True)
     result = job.steps.load("prune")
     kept = None if result["kept"] is None else Kept.model_validate(result["kept"])
-    masks = None if kept else load_file(job.steps.path("prune") / MASKS)
-    return Outcome(kept, masks, result["details"])
+    masks = load_file(job.steps.path("prune") / MASKS)
+    return Outcome(kept, masks or None, result["details"])
 
 
 def _save_outcome(job: Job, model: PreTrainedModel, outcome: Outcome) -> None:
     def fill(folder: Path) -> None:
         model.save_pretrained(folder / MODEL)
-        save_file(mask_tensors(job, outcome), folder / MASKS)
+        save_file(_contiguous(outcome.weight_masks), folder / MASKS)
 
     kept = None if outcome.kept is None else json_of(outcome.kept)
     job.steps.save("prune", {"kept": kept, "details": outcome.details}, fill)
 
 
 def mask_tensors(job: Job, outcome: Outcome) -> dict[str, Tensor]:
-    """What is kept, as bool: by parameter in its shape, or `layers.I.heads` and `layers.I.neurons`."""
+    """What is kept, as bool, in shapes of the dense model.
+
+    Where there are zeros, by parameter; where units were removed, `layers.I.heads` and `layers.I.neurons`.
+    """
+    masks = _contiguous(outcome.weight_masks)
     if outcome.kept is None:
-        return {name: mask.bool().cpu().contiguous() for name, mask in (outcome.weight_masks or {}).items()}
-    shape, masks = job.plan.shape, {}
+        return masks
+    shape = job.plan.shape
     for index, (heads, neurons) in enumerate(zip(outcome.kept.heads, outcome.kept.neurons, strict=True)):
         masks[f"layers.{index}.heads"] = torch.isin(torch.arange(shape.heads), torch.tensor(heads))
         masks[f"layers.{index}.neurons"] = torch.isin(torch.arange(shape.ffn), torch.tensor(neurons))
     return masks
+
+
+def _contiguous(masks: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    """Masks as a file can hold them."""
+    return {name: mask.bool().cpu().contiguous() for name, mask in (masks or {}).items()}
 
 
 def zeroed_dir(job: Job) -> Path:
@@ -134,7 +144,8 @@ def recover(job: Job, dense_dir: Path, outcome: Outcome) -> None:
         return
     with job.progress.step("recover", "recovering"):
         model = _pruned(job, outcome)
-        masks = attach_weight_masks(model, outcome.weight_masks) if outcome.weight_masks else None
+        zeros = final_masks(model, outcome)
+        masks = attach_weight_masks(model, zeros) if zeros else None
         teacher = job.load(dense_dir) if job.spec.distill else None
         result = _train(job, model, options, "recover", "recovering", teacher)
         if masks is not None:
@@ -151,6 +162,13 @@ def final_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> PreTraine
     if job.steps.done("recover"):
         load_model(model, job.steps.path("recover") / _RECOVERED)
     return model
+
+
+def final_masks(model: PreTrainedModel, outcome: Outcome) -> dict[str, Tensor] | None:
+    """The masks on the weights of the result, in its own shapes: without the rows and columns of removed heads."""
+    if outcome.kept is None or outcome.weight_masks is None:
+        return outcome.weight_masks
+    return shrink_masks(model, outcome.weight_masks, outcome.kept)
 
 
 def check_shrunk(job: Job, outcome: Outcome) -> float | None:

@@ -9,7 +9,8 @@ from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.errors import ArtifactBroken
 from pruning.masking.masks import weight_masks
-from pruning.masking.units import slot_units, weight_units
+from pruning.masking.units import block_units, slot_units
+from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape
 from pruning.planning.plan import resolve
@@ -55,7 +56,7 @@ def shrunk(tmp_path):
 @pytest.fixture
 def zeros(tmp_path):
     model = tiny_model("bert")
-    groups = weight_units(model, (1, 1))
+    groups = block_units(prunable_linears(model))
     masks = {name: torch.arange(group.count) % 4 > 0 for name, group in groups.items()}
     for name, group in groups.items():
         group.clear(masks[name])

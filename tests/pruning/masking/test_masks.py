@@ -16,13 +16,13 @@ from pruning.masking.masks import (
     save_masks,
     weight_masks,
 )
-from pruning.masking.units import Units, WeightUnits, slot_units, units, weight_units
-from pruning.model.layers import layers
+from pruning.masking.units import Units, WeightUnits, block_units, slot_units, units
+from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import Kept, ModelShape, kept_cost
 from pruning.spec import Granularity
 from tests.support.models import FAMILIES, tiny_inputs, tiny_model
 
-GRANULARITIES = ("unstructured", "block:8x4", "structured")
+GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "structured", "hybrid:8x4")
 
 
 def _shape(model: PreTrainedModel) -> ModelShape:
@@ -67,7 +67,7 @@ def test_native_prunes_neurons_only() -> None:
 
 def test_a_block_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(InvalidSpec, match=r"5x5 do not fit .*query") as caught:
-        weight_units(tiny_model("bert"), (5, 5))
+        block_units(prunable_linears(tiny_model("bert")), (5, 5))
     assert caught.value.param == "/granularity"
 
 

@@ -8,6 +8,7 @@ from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import method
 from pruning.planning.costs import ModelShape
+from pruning.planning.families import FAMILIES
 from pruning.planning.plan import resolve
 from pruning.planning.settle import settle
 from pruning.spec import Distill, Finetune, PruneSpec, Recover
@@ -126,12 +127,16 @@ class TestLength:
         ({"method": "nothing"}, "/method", "kprune"),
         ({"method": "kprune", "granularity": "unstructured"}, "/granularity", "leap or magnitude"),
         ({"granularity": "2:4"}, "/granularity", "structured"),
-        ({"granularity": "head", "method": "leap"}, "/granularity", "block"),
-        ({"granularity": "block:48x32"}, "/granularity", "divide 128"),
+        ({"granularity": "layer", "method": "leap"}, "/granularity", "block"),
+        ({"granularity": "block:48x32"}, "/granularity", "Rows can be 1, 2, 4, 8, 16, 32, 64 or 128"),
+        ({"granularity": "hybrid:32x96"}, "/granularity", "columns can be 1, 2, 4, 8, 16, 32, 64 or 128"),
         ({"method": "magnitude", "settings": {"norm": "l7"}}, "/method/norm", "l1"),
         ({"method": "magnitude", "settings": {"nor/m": 1}}, "/method/nor~1m", "norm"),
         ({"method": "leap", "settings": {"epochs": 0}}, "/method/epochs", "0"),
         ({"granularity": "unstructured", "allocation": "native"}, "/allocation", "natively"),
+        ({"granularity": "row", "allocation": "native"}, "/allocation", "natively"),
+        ({"granularity": "head", "allocation": "native"}, "/allocation", "granularity neuron"),
+        ({"granularity": "hybrid", "allocation": "native"}, "/allocation", "granularity neuron"),
         ({"distill": {"weight": 0.5}}, "/distill", "recover"),
         ({"target_ratio": 0, "method": "leap"}, "/method", "ratio above 0"),
         ({"target_ratio": 0, "recover": True}, "/recover", "ratio above 0"),
@@ -160,7 +165,13 @@ def test_a_measure_that_the_method_cannot_aim_at_is_refused():
     flops_only = replace(method("kprune"), measures=("flops",))
     shape = ModelShape.from_config(CONFIG)
     with pytest.raises(InvalidSpec, match="flops") as caught:
-        settle(PruneSpec(target_ratio=0.5, target_measure="weights"), flops_only, shape, trained=True)
+        settle(
+            PruneSpec(target_ratio=0.5, target_measure="weights"),
+            flops_only,
+            FAMILIES["bert"],
+            shape,
+            trained=True,
+        )
     assert caught.value.param == "/target_measure"
 
 

@@ -1,0 +1,104 @@
+"""Whole jobs of the granularities that remove less than heads and neurons together, or leave zeros."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from pruning import prune
+from pruning.model.layers import layers, prunable_linears
+from pruning.planning.costs import ModelShape, total_cost, unit_costs
+from pruning.report import Report
+from pruning.spec import Evaluation, Granularity, PruneSpec, Recover
+from tests.support.data import write_dataset
+from tests.support.models import tiny_model, tiny_tokenizer
+
+Inputs = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """A model whose third head of layer 1 is so weak that magnitude drops all of it."""
+    folder = tmp_path_factory.mktemp("inputs")
+    model = tiny_model("bert")
+    layer = layers(model)[1]
+    with torch.no_grad():
+        layer.attention_out.weight[:, 16:24] *= 1e-3
+        for linear in (layer.query, layer.key, layer.value):
+            linear.weight[16:24] *= 1e-3
+    model.save_pretrained(folder / "model")
+    tiny_tokenizer("bert").save_pretrained(folder / "model")
+    return folder / "model", write_dataset(folder / "data", train=24, validation=8)
+
+
+def _run(inputs: Inputs, out: Path, **request: Any) -> tuple[Report, PreTrainedModel]:
+    """The report, and the export as a plain load gives it."""
+    fields = {"method": "magnitude", "target_measure": "weights", "max_length": 32, "device": "cpu"}
+    spec = PruneSpec(**fields | {"evaluate": Evaluation(latency=False)} | request)
+    report = prune(spec, *inputs, out)
+    shape = ModelShape.from_config(report.plan["shape"] | _CONFIG)
+    unit = max(unit_costs(shape, Granularity.parse(spec.granularity), "weights", 1.0))
+    dense = total_cost(shape, "weights", 1.0)
+    assert spec.target_ratio - 1e-9 <= report.delivered["weights"] < spec.target_ratio + unit / dense
+    model = AutoModelForSequenceClassification.from_pretrained(out / "model")
+    left = sum(int((linear.weight != 0).sum()) for linear in prunable_linears(model).values())
+    assert report.after.weights == left == round(dense * (1 - report.delivered["weights"]))
+    return report, model
+
+
+_CONFIG = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
+
+
+def test_hybrid_removes_neurons_and_empty_heads_and_keeps_the_other_zeros(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    recover = Recover(max_steps=3, batch_size=8, learning_rate=1e-3)
+    report, model = _run(inputs, tmp_path, target_ratio=0.5, granularity="hybrid:8x8", recover=recover)
+    assert report.kind == "mixed"
+    assert [layer.heads for layer in report.layers] == [4, 3]
+    assert all(layer.neurons < 48 for layer in report.layers)
+    assert report.load_check.differences.keys() == {"plain", "remote_code"}
+    assert report.load_check.parameters["remote_code"] < report.load_check.parameters["plain"]
+    assert report.after.flops < report.before.flops
+    assert 0 < report.delivered["flops"] < report.delivered["weights"]
+    assert "zeros_left" in {notice.code for notice in report.warnings}
+    text = (tmp_path / "README.md").read_text()
+    assert "Attention heads and FFN neurons were **removed**" in text
+    assert "blocks of weights were **set to zero" in text
+    masks = load_file(tmp_path / "masks.safetensors")
+    assert masks["layers.1.heads"].tolist() == [True, True, False, True]
+    assert [int(masks[f"layers.{index}.neurons"].sum()) for index in range(2)] == [
+        layer.neurons for layer in report.layers
+    ]
+    layer = layers(model)[0]  # all of its heads are left, so that the export has the dense shape
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(layer.query.weight != 0, masks[name])
+    assert masks.keys() == {
+        *(f"layers.{index}.{kind}" for index in range(2) for kind in ("heads", "neurons")),
+        *(f"{name}.weight" for name in prunable_linears(model) if ".attention." in name),
+    }
+
+
+def test_rows_leave_zeros_and_lose_their_biases(inputs: Inputs, tmp_path: Path) -> None:
+    report, model = _run(
+        inputs, tmp_path, target_ratio=0.4, granularity="row", recover=Recover(max_steps=3, batch_size=8)
+    )
+    assert report.kind == "zeros"
+    assert report.delivered["flops"] == 0
+    assert [(layer.heads, layer.neurons) for layer in report.layers] == [(4, 48)] * 2
+    masks = load_file(tmp_path / "masks.safetensors")
+    biases = [name for name in masks if name.endswith(".bias")]
+    assert len(biases) == 6
+    for name in biases:
+        assert torch.equal(model.get_parameter(name) != 0, masks[name])
+        weight = model.get_parameter(name.removesuffix("bias") + "weight")
+        assert torch.equal(weight != 0, masks[name][:, None].expand_as(weight))
