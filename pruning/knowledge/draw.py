@@ -49,7 +49,5 @@ class Draw:
         return [self._batch(torch.tensor(group), device) for group in groups]
 
     def _batch(self, rows: Tensor, device: torch.device) -> Batch:
-        inputs = self.train.batch(self.indices[rows].tolist())
-        del inputs["labels"]  # K-prune asks the dense model, not the labels
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        return Batch(rows, inputs, inputs["attention_mask"].bool())
+        whole = self.train.batch(self.indices[rows].tolist())
+        return Batch(rows, {name: value.to(device) for name, value in whole.items()})

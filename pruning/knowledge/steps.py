@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +62,15 @@ class Steps:
         save_tensors(self._path(index), tensors, step.notes)
 
     @property
-    def answers(self) -> Tensor | None:
-        """The dense model's logits (rows, outputs) in drawn order, None before they are known."""
+    def answers(self) -> list[Tensor] | None:
+        """The dense model's logits (answers, classes) of every batch, None before they are known."""
         path = self._folder / "answers.safetensors"
-        return load_tensors(path)[0]["logits"] if path.exists() else None
+        if not path.exists():
+            return None
+        tensors, _ = load_tensors(path)
+        return [tensors[str(index)] for index in range(len(tensors))]
 
     @answers.setter
-    def answers(self, logits: Tensor) -> None:
-        save_tensors(self._folder / "answers.safetensors", {"logits": logits}, {})
+    def answers(self, logits: Sequence[Tensor]) -> None:
+        tensors = {str(index): each for index, each in enumerate(logits)}
+        save_tensors(self._folder / "answers.safetensors", tensors, {})

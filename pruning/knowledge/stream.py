@@ -1,6 +1,6 @@
 """The calibration rows on their way up: hidden states of the pruned and the dense model, a sub-layer at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -13,18 +13,28 @@ from pruning.knowledge.scores import PredictiveKnowledge, RepresentationalKnowle
 from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
 from pruning.model.layers import family
+from pruning.training.tasks import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(student logits, teacher logits), both (rows, outputs) -> (rows,)."""
+"""(student logits, teacher logits), both (answers, classes) -> (answers,)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that are computed together: their positions in the draw, the model's inputs, and what is not padding."""
+    """Rows that are computed together: their positions in the draw (rows,), and all that is known of them."""
 
     rows: Tensor
-    inputs: Mapping[str, Tensor]
-    real: Tensor
+    whole: dict[str, Tensor]
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What the model reads."""
+        return {name: value for name, value in self.whole.items() if name != "labels"}
+
+    @property
+    def real(self) -> Tensor:
+        """What is not padding, (rows, tokens) bool."""
+        return self.whole["attention_mask"].bool()
 
 
 class Splice(nn.Module):
@@ -42,15 +52,16 @@ class Splice(nn.Module):
 
 
 class Ends:
-    """A model without its layers: what happens below the first and above the last."""
+    """A model without its layers: what happens below the first and above the last, where `task` is answered."""
 
-    def __init__(self, model: PreTrainedModel, splice: Splice) -> None:
+    def __init__(self, model: PreTrainedModel, task: Task, splice: Splice) -> None:
+        self.task = task
         self._model = model
         self._splice = splice
 
     @classmethod
     @contextmanager
-    def of(cls, model: PreTrainedModel) -> Iterator["Ends"]:
+    def of(cls, model: PreTrainedModel, task: Task) -> Iterator["Ends"]:
         """Take the layers out of the model, which is frozen and in evaluation mode; put everything back on leaving."""
         path, _, name = family(model).layers.rpartition(".")
         encoder = model.base_model.get_submodule(path)
@@ -61,7 +72,7 @@ class Ends:
         model.requires_grad_(False)
         setattr(encoder, name, nn.ModuleList([splice]))
         try:
-            yield cls(model, splice)
+            yield cls(model, task, splice)
         finally:
             setattr(encoder, name, stack)
             model.train(training)
@@ -75,14 +86,14 @@ class Ends:
         assert self._splice.incoming is not None  # noqa: S101 - the model ran its one layer
         return self._splice.incoming
 
-    def logits(self, batch: Batch, first: Tensor) -> Tensor:
-        """The model's answer (rows, outputs) when its last layer says `first` (rows, 1, hidden) of the first token.
+    def read(self, hidden: Tensor) -> Tensor:
+        """What the task's head reads of (rows, tokens, hidden): all tokens, or the first."""
+        return hidden[:, :1].contiguous() if self.task.reads_first_token else hidden
 
-        The task heads of the supported families read no other token.
-        """
-        self._splice.outgoing = first
-        logits: Tensor = self._model(**batch.inputs).logits
-        return logits
+    def logits(self, batch: Batch, read: Tensor) -> Tensor:
+        """The model's answers (answers, classes) when its last layer says `read`; of labels only the places count."""
+        self._splice.outgoing = read
+        return self.task.logits(self._model(**batch.inputs), batch.whole)
 
 
 @dataclass(frozen=True)
@@ -154,33 +165,37 @@ class Stream:
         self._teacher = list(self._student)
 
     def measure(
-        self, stack: Sequence[Sublayer], loss: Loss, teacher: Tensor | None
-    ) -> tuple[list[Knowledge], Tensor]:
+        self, stack: Sequence[Sublayer], loss: Loss, teacher: Sequence[Tensor] | None
+    ) -> tuple[list[Knowledge], list[Tensor]]:
         """Run all rows through `stack`, the sub-layers from here to the top.
 
-        `teacher` (rows, outputs) are the dense model's logits in drawn order. Without them the student still is the
-        teacher, so that every gradient is zero and none is computed. Returns the knowledge of each sub-layer and the
-        student's logits in drawn order.
+        `teacher` holds the dense model's logits (answers, classes) of every batch. Without them the student still is
+        the teacher, so that every gradient is zero and none is computed. A row's loss is the mean over its answers.
+        Returns the knowledge of each sub-layer and the student's logits of every batch.
         """
         knowledge = [Knowledge.of(sublayer, self._batch_of_row) for sublayer in stack]
         answers = []
-        for batch, hidden in zip(self._batches, self._student, strict=True):
+        for index, (batch, hidden) in enumerate(zip(self._batches, self._student, strict=True)):
             half = torch.autocast(hidden.device.type, torch.bfloat16, enabled=self._bf16)
             with torch.set_grad_enabled(teacher is not None):
                 with half:
                     logits, lowest = self._answer(knowledge, batch, hidden)
                 logits = logits.float()
                 if teacher is not None:
-                    losses = loss(logits, teacher[batch.rows].to(logits.device))
-                    total = (self._share[batch.rows].to(logits.device) * losses).sum()
+                    losses = loss(logits, teacher[index].to(logits.device))
+                    total = (self._shares(batch) * losses).sum()
                     torch.autograd.grad(total, lowest)  # passes every watched U on its way down
             answers.append(logits.detach().cpu())
             self._tick()
-        drawn = torch.cat([batch.rows for batch in self._batches]).argsort()
-        return knowledge, torch.cat(answers)[drawn]
+        return knowledge, answers
+
+    def _shares(self, batch: Batch) -> Tensor:
+        """The part that each answer has in the mean loss of the gradient batch of its row, (answers,)."""
+        row = self._ends.task.rows_of(batch.whole)
+        return (self._share[batch.rows].to(row.device) / row.bincount(minlength=len(batch.rows)))[row]
 
     def _answer(self, knowledge: Sequence[Knowledge], batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits (rows, outputs), and U of the lowest sub-layer, where the gradient's way ends."""
+        """The logits (answers, classes), and U of the lowest sub-layer, where the gradient's way ends."""
         watched: list[Tensor] = []
         *lower, top = knowledge
         for known in lower:
@@ -192,14 +207,14 @@ class Stream:
             hidden = known.sublayer.norm(known.sublayer.residual_sum(hidden, inner))
         with torch.no_grad():
             top.see(batch, top.sublayer.inner(hidden, batch.real))
-        # The top sub-layer is an FFN, which treats every token by itself, and the task's head reads the first only.
-        first = hidden[:, :1].contiguous()
-        inner = top.sublayer.inner(first, batch.real[:, :1])
+        # The top sub-layer is an FFN, which treats every token by itself: only those that are read need be computed.
+        read = self._ends.read(hidden)
+        inner = top.sublayer.inner(read, batch.real[:, : read.shape[1]])
         watched.append(inner)
         if torch.is_grad_enabled():
             top.watch(batch, inner)
-        first = top.sublayer.norm(top.sublayer.residual_sum(first, inner))
-        return self._ends.logits(batch, first), watched[0]
+        read = top.sublayer.norm(top.sublayer.residual_sum(read, inner))
+        return self._ends.logits(batch, read), watched[0]
 
     @torch.no_grad()
     def equations(self, dense: Sublayer, pruned: Sublayer) -> NormalEquations:

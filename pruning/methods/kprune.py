@@ -79,7 +79,7 @@ class KPrune(Method):
         draw = Draw.of(context.train, self.settings.calibration_tokens, context.spec.seed)
         batches = draw.batches(context.device, sum(site.sublayer.work for site in sites))
         pulse = Pulse(context, len(batches) * total_work(sites))
-        with Ends.of(context.model) as ends:
+        with Ends.of(context.model, context.task) as ends:
             batch_of_row = torch.arange(len(draw)) // _GRADIENT_BATCH
             bf16 = context.spec.precision == "bf16"
             stream = Stream(ends, batches, batch_of_row, pulse.beat, bf16=bf16)

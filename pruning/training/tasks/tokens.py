@@ -81,7 +81,7 @@ class TokenClassification(Task):
         behind = np.cumsum([len(word) + 1 for word in example.tokens])
         starts, ends = spans.T
         real = ends > starts  # special tokens stand for nothing
-        # The last character: byte-level tokens may begin with the blank before the word.
+        # The last character, because a token may begin with the blank before its word.
         words = np.where(real, np.searchsorted(behind, ends - 1, side="right"), -1)
         first = real & (words != np.concatenate([[-1], words[:-1]]))
         return np.where(first, tags[words], IGNORED)

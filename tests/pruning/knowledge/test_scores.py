@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pruning.data.labels import Labels
 from pruning.knowledge.draw import Draw
 from pruning.knowledge.scores import (
     PredictiveKnowledge,
@@ -16,10 +17,12 @@ from pruning.knowledge.scores import (
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.model.layers import layers
+from pruning.training.tasks import Classification
 from tests.support.kprune import random_rows
 from tests.support.models import KPRUNE_FAMILIES, tiny_model
 
 TEMPERATURE = 2.0
+TASK = Classification(Labels(("0", "1"), {}, trained=True))
 
 
 def test_divergence_is_from_teacher_to_student_and_scaled_by_the_temperature():
@@ -86,17 +89,21 @@ def gated_gradients(model, rows, teacher: Tensor, batch: int) -> list[Tensor]:
 def measured(
     model, teacher: Tensor | None, skip: int = 0, rows: int = 40, batch: int = 16, bf16: bool = False
 ):
+    """Knowledge, and the logits in drawn order; `teacher` (rows, classes) is in drawn order."""
     draw = Draw(random_rows(model, rows), torch.arange(rows))
     stack = [part for layer in layers(model) for part in sublayers(layer)]
-    with Ends.of(model) as ends:
+    with Ends.of(model, TASK) as ends:
         batches = draw.batches(torch.device("cpu"), weights=2**27)  # 128 tokens each: several batches
         assert len(batches) > 2
         stream = Stream(ends, batches, torch.arange(rows) // batch, lambda: None, bf16=bf16)
         for sublayer in stack[:skip]:
             stream.lift_student(sublayer)
-        return stream.measure(
-            stack[skip:], lambda student, aim: divergence(student, aim, TEMPERATURE), teacher
+        aims = None if teacher is None else [teacher[each.rows] for each in batches]
+        knowledge, logits = stream.measure(
+            stack[skip:], lambda student, aim: divergence(student, aim, TEMPERATURE), aims
         )
+        drawn = torch.cat([each.rows for each in batches]).argsort()
+        return knowledge, torch.cat(logits)[drawn]
 
 
 @pytest.mark.parametrize("family", KPRUNE_FAMILIES)
@@ -144,7 +151,7 @@ def test_the_model_is_whole_again_after_an_error():
     model = tiny_model("roberta")
     stack = model.roberta.encoder.layer
     inside = 0
-    with contextlib.suppress(ZeroDivisionError), Ends.of(model):
+    with contextlib.suppress(ZeroDivisionError), Ends.of(model, TASK):
         inside = len(model.roberta.encoder.layer)
         raise ZeroDivisionError
     assert inside == 1
