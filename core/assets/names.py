@@ -20,6 +20,11 @@ def check_model_name(name: str) -> None:
             f"{name!r} is not accepted: weights must be safetensors, which hold no code. Convert them first."
         )
         raise InvalidRequest(message, code="unsafe_file")
+    if name.endswith(".model"):
+        message = (
+            f"{name!r:.120} is not read: send the tokenizer.json that the tokenizer's save_pretrained writes."
+        )
+        raise InvalidRequest(message, code="unknown_file")
     if not MODEL_FILES.fullmatch(name):
         allowed = "config.json, model.safetensors (or its numbered parts and index), tokenizer files"
         raise InvalidRequest(

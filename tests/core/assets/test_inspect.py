@@ -11,6 +11,7 @@ from core.assets.names import check_dataset_name, check_model_name
 from core.errors import InvalidRequest
 from pruning.errors import InvalidModel
 from tests.support.modelfiles import model_files, safetensors
+from tests.support.models import FAMILIES, save_tiny
 
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -121,6 +122,21 @@ def test_a_model_takes_only_files_of_known_names(name: str) -> None:
 def test_a_dataset_takes_only_files_of_known_names(name: str) -> None:
     with pytest.raises(InvalidRequest):
         check_dataset_name(name)
+
+
+def test_sentencepiece_models_are_sent_as_tokenizer_json() -> None:
+    for name in ("spm.model", "sentencepiece.bpe.model"):
+        with pytest.raises(InvalidRequest, match=r"tokenizer\.json"):
+            check_model_name(name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_taken_as_transformers_saves_it(family: str, tmp_path: Path) -> None:
+    save_tiny(tmp_path, family)
+    files = {path.name: path for path in tmp_path.iterdir()}
+    for name in files:
+        check_model_name(name)
+    assert model_complete(files).model_type == family
 
 
 def test_known_names_are_taken() -> None:

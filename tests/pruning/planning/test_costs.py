@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,59 @@ def test_every_family_names_its_own_sizes():
     assert ModelShape.from_config(BERT) == BERT_BASE
     distilbert = {"model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072}
     assert ModelShape.from_config(distilbert) == ModelShape(6, 768, 12, 64, 3072)
+    modernbert = BERT | {"model_type": "modernbert", "num_hidden_layers": 22, "intermediate_size": 1152}
+    fused = ModelShape(22, 768, 12, 64, 1152, ffn_inputs=2, fused=True)
+    assert ModelShape.from_config(modernbert) == fused
+    assert fused.matrices == ((2304, 768), (768, 768), (2304, 768), (768, 1152))
+    assert total_cost(fused, "weights", 1) == 22 * sum(out * into for out, into in fused.matrices)
+
+
+DEBERTA = BERT | {
+    "model_type": "deberta-v2",
+    "relative_attention": True,
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "position_buckets": 256,
+    "max_relative_positions": -1,
+    "max_position_embeddings": 512,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "positions", "terms"),
+    [
+        ({}, 512, 2),
+        ({"pos_att_type": ["c2p", "p2c"]}, 512, 2),
+        ({"pos_att_type": "P2C"}, 512, 1),
+        ({"pos_att_type": None}, 512, 0),
+        ({"position_buckets": -1}, 1024, 2),
+        ({"position_buckets": 0, "max_relative_positions": 128}, 256, 2),
+        ({"relative_attention": False}, 0, 0),
+        ({"share_att_key": False, "pos_att_type": None}, 0, 0),
+    ],
+)
+def test_relative_positions_are_projected_and_scored(change, positions, terms):
+    shape = ModelShape.from_config(DEBERTA | change)
+    assert shape == replace(BERT_BASE, positions=positions, position_terms=terms)
+    relative = positions * 64 * (2 * 2 * 768 + 2 * terms * 100)
+    assert head_cost(shape, "flops", 100) == head_cost(BERT_BASE, "flops", 100) + relative
+    assert head_cost(shape, "weights", 100) == head_cost(BERT_BASE, "weights", 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"attention_head_size": 32}, "attention_head_size"),
+        ({"position_buckets": 1 << 40}, "position_buckets"),
+        ({"position_buckets": "256"}, "position_buckets"),
+        ({"position_buckets": None, "max_relative_positions": 4}, "position_buckets"),
+        ({"share_att_key": False}, "share_att_key"),
+    ],
+)
+def test_a_bad_deberta_is_refused_by_field(change, field):
+    with pytest.raises(InvalidModel, match=field) as caught:
+        ModelShape.from_config(DEBERTA | change)
+    assert caught.value.param == "/model"
 
 
 def test_kept_survives_json_and_refuses_disorder():
