@@ -78,6 +78,28 @@ def test_it_says_what_was_removed_and_what_it_brought():
     assert "> A part of the training rows is held out." in text
 
 
+def lost(heads, neurons):
+    return [
+        LayerKept(heads=12, of_heads=12, neurons=1536, of_neurons=1536, weights=1.0),
+        LayerKept(heads=12 - heads, of_heads=12, neurons=1536 - neurons, of_neurons=1536, weights=0.9),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (lost(1, 0), "Attention heads were **removed**"),
+        (lost(0, 1), "FFN neurons were **removed**"),
+        (lost(1, 1), "Attention heads and FFN neurons were **removed**"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["shrunk", "mixed"])
+def test_it_names_what_was_removed_and_nothing_else(kind, layers, words):
+    text = card(report(kind=kind, layers=layers))
+    assert f"\n{words}" in text
+    assert ("set to zero in matrices of the same size" in text) == (kind == "mixed")
+
+
 def test_a_model_with_zeros_claims_no_speed():
     plain = LoadCheck(differences={"plain": 0.0}, parameters={"plain": 20_000_000}, tolerance=1e-4)
     text = card(report(kind="zeros", latency=[], load_check=plain))
@@ -102,7 +124,7 @@ def test_its_code_is_python_and_its_request_is_the_spec():
     assert "| `model/config.json` | `" + "ab" * 32 in text
 
 
-@pytest.mark.parametrize("kind", ["shrunk", "zeros", "dense"])
+@pytest.mark.parametrize("kind", ["shrunk", "mixed", "zeros", "dense"])
 def test_it_is_whole_for_every_kind(kind):
     quality = report().quality.model_copy(update={"untrained": True})
     text = card(report(kind=kind, quality=quality))

@@ -8,14 +8,15 @@ from pruning.data.rows import DataSummary
 from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.errors import ArtifactBroken
-from pruning.masking.masks import weight_masks
-from pruning.masking.units import block_units, slot_units
+from pruning.masking.hybrid import heads_left, shrink_masks
+from pruning.masking.masks import kept_units, weight_masks
+from pruning.masking.units import block_units, row_units, slot_units, units
 from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
-from pruning.planning.costs import Kept, ModelShape
+from pruning.planning.costs import Kept, ModelShape, head_cost, neuron_cost, total_cost
 from pruning.planning.plan import resolve
 from pruning.report import LayerKept
-from pruning.spec import PruneSpec
+from pruning.spec import Granularity, PruneSpec
 from tests.support.models import tiny_model, tiny_tokenizer
 
 DATA = DataSummary(
@@ -65,6 +66,31 @@ def zeros(tmp_path):
     return tmp_path / "model", plan, weight_masks(groups, masks)
 
 
+@pytest.fixture
+def mixed(tmp_path):
+    """Without head 0 of layer 0, one more block of 8x8 there, and 39 neurons of layer 0 and 10 of layer 1."""
+    model = tiny_model("bert")
+    plan = planned(model, 4224 / 14336, granularity="hybrid:8x8")
+    groups = units(model, plan.shape, Granularity.parse("hybrid:8x8"), "weights", 1.0, "global")
+    masks = {name: torch.ones(group.count, dtype=torch.bool) for name, group in groups.items()}
+    for name, mask in masks.items():
+        if "layer.0.attention.self" in name:
+            mask[:4] = False  # the first row of blocks is head 0
+        if "layer.0.attention.output" in name:
+            mask[::4] = False
+            mask[5] = False
+    masks["1.neurons"][:10] = False
+    masks["0.neurons"][:39] = False
+    for name, group in groups.items():
+        group.clear(masks[name])
+    by_parameter = weight_masks(groups, masks)
+    kept = kept_units(plan.shape, groups, masks)
+    kept = kept.model_copy(update={"heads": heads_left(model, by_parameter)})
+    shrink(model, kept)
+    export(model, tiny_tokenizer("bert"), plan.shape, kept, "global", tmp_path / "model")
+    return tmp_path / "model", plan, kept, shrink_masks(model, by_parameter, kept)
+
+
 def change(folder, name, edit):
     stored = load_file(folder / "model.safetensors")
     edit(stored[name])
@@ -108,6 +134,41 @@ def test_zeros_are_counted(zeros):
     assert found.removed == {"weights": 0.25, "flops": 0.0}
     assert found.weights == 14336 * 3 // 4
     assert [layer.weights for layer in found.layers] == [0.75, 0.75]
+
+
+def test_removed_units_and_zeros_are_counted_together(mixed):
+    found = count(*mixed)
+    assert found.weights == 14336 - (16 * 64 + 64 + 49 * 64)
+    assert found.removed["weights"] == pytest.approx(4224 / 14336)
+    shape, length = mixed[1].shape, mixed[1].length
+    flops = head_cost(shape, "flops", length) + 49 * neuron_cost(shape, "flops", length)
+    assert found.removed["flops"] == pytest.approx(flops / total_cost(shape, "flops", length))
+    assert [(layer.heads, layer.neurons) for layer in found.layers] == [(3, 9), (4, 38)]
+    assert found.layers[0].weights == pytest.approx(1 - (17 * 64 + 39 * 64) / 7168, abs=1e-6)
+
+
+def test_a_block_of_a_shrunk_attention_that_is_not_zero_is_found(mixed):
+    folder, plan, kept, masks = mixed
+    name = "bert.encoder.layer.0.attention.output.dense.weight"
+    row, column = (~masks[name]).nonzero()[0].tolist()
+    change(folder, name, lambda weight: weight[row, column].fill_(1e-6))
+    with pytest.raises(ArtifactBroken, match=r"layer\.0\.attention\.output"):
+        count(folder, plan, kept, masks)
+
+
+def test_a_bias_of_a_dropped_row_that_is_not_zero_is_found(tmp_path):
+    model = tiny_model("bert")
+    groups = row_units(model)
+    masks = {name: torch.arange(group.count) % 2 > 0 for name, group in groups.items()}
+    for name, group in groups.items():
+        group.clear(masks[name])
+    folder = tmp_path / "model"
+    export(model, tiny_tokenizer("bert"), None, None, "global", folder)
+    plan, by_parameter = planned(model, 4096 / 14336, granularity="row"), weight_masks(groups, masks)
+    assert count(folder, plan, None, by_parameter).weights == 14336 - 4096
+    change(folder, "bert.encoder.layer.0.intermediate.dense.bias", lambda bias: bias[0].fill_(1e-6))
+    with pytest.raises(ArtifactBroken, match=r"layer\.0\.intermediate\.dense\.bias"):
+        count(folder, plan, None, by_parameter)
 
 
 def test_a_dropped_weight_that_is_not_zero_is_found(zeros):

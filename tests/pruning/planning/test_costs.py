@@ -9,12 +9,14 @@ from pruning.errors import InvalidModel
 from pruning.planning.costs import (
     Kept,
     ModelShape,
+    block_matrices,
     head_cost,
     kept_cost,
     largest_ratio,
     neuron_cost,
     removed_ratio,
     total_cost,
+    unit_costs,
 )
 from pruning.spec import Granularity
 
@@ -194,6 +196,33 @@ def test_the_largest_ratio_is_that_of_the_smallest_model(shape, measure, length)
     assert native == smallest(full, one)
     assert largest_ratio(shape, Granularity("neuron"), measure, length) == smallest(full, one)
     assert largest_ratio(shape, Granularity("head"), measure, length) == smallest(one, (shape.ffn,) * every)
+
+
+def test_one_row_of_every_pruned_matrix_stays_and_all_that_is_never_pruned():
+    shape = ModelShape(layers=2, hidden=32, heads=4, head_size=8, ffn=64)
+    granularity = Granularity("row")
+    left = 2 * (3 * 32 * 32 + 32 + 32 + 64)  # query, key, value; a row of each other matrix
+    ratio = largest_ratio(shape, granularity, "weights", 1)
+    assert ratio == pytest.approx(1 - left / total_cost(shape, "weights", 1))
+    assert unit_costs(shape, granularity, "weights", 1) == (32, 32, 64)
+
+
+def test_hybrid_leaves_four_blocks_and_a_neuron_in_each_layer():
+    shape = ModelShape(layers=2, hidden=32, heads=4, head_size=8, ffn=64)
+    granularity = Granularity("hybrid", (8, 16))
+    left = 2 * (4 * 8 * 16 + 2 * 32)
+    ratio = largest_ratio(shape, granularity, "weights", 1)
+    assert ratio == pytest.approx(1 - left / total_cost(shape, "weights", 1))
+    assert unit_costs(shape, granularity, "weights", 1) == (128, 64)
+    assert block_matrices(shape, granularity) == ((32, 32),) * 4
+    assert block_matrices(shape, Granularity("block", (8, 16))) == shape.matrices
+
+
+@pytest.mark.parametrize("measure", ["weights", "flops"])
+def test_heads_and_neurons_cost_the_same_whatever_they_are_pruned_with(measure):
+    head, neuron = head_cost(BERT_BASE, measure, 9.5), neuron_cost(BERT_BASE, measure, 9.5)
+    for kind, costs in (("head", (head,)), ("neuron", (neuron,)), ("structured", (head, neuron))):
+        assert unit_costs(BERT_BASE, Granularity(kind), measure, 9.5) == costs
 
 
 def test_one_block_of_every_matrix_stays():

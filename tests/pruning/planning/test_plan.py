@@ -72,6 +72,22 @@ class TestChoices:
         assert (found.method, found.target_measure, found.kind) == ("leap", "weights", "zeros")
         assert "zeros_only" in {warning.code for warning in found.warnings}
 
+    @pytest.mark.parametrize(
+        ("granularity", "measure", "kind", "notice"),
+        [
+            ("neuron", "flops", "shrunk", "remote_code"),
+            ("head", "flops", "shrunk", "remote_code"),
+            ("row", "weights", "zeros", "zeros_only"),
+            ("hybrid", "weights", "mixed", "zeros_left"),
+        ],
+    )
+    def test_the_result_is_called_what_it_is(self, granularity, measure, kind, notice):
+        found = plan(granularity=granularity, target_ratio=0.2)
+        assert (found.target_measure, found.kind) == (measure, kind)
+        codes = {warning.code for warning in found.warnings}
+        assert notice in codes
+        assert ("remote_code" in codes) == (kind in ("shrunk", "mixed"))
+
     def test_a_ratio_of_zero_is_finetuning_alone(self):
         found = plan(PRETRAINED, target_ratio=0)
         assert (found.method, found.kind) == ("none", "dense")
