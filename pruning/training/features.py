@@ -1,0 +1,84 @@
+"""Distillation of what lies inside the models: hidden states and attention probabilities, matched by layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pruning.spec import LayerMap
+
+_NEAREST = 4
+"""How many layers of the teacher look for the student's nearest: 3, 6, 9 and 12 of 12 (CoFi)."""
+
+States = Sequence[Tensor]
+"""Hidden states (rows, tokens, hidden): the embeddings, then the output of each layer."""
+
+Maps = Sequence[Tensor]
+"""Attention probabilities (rows, heads, tokens, tokens) of each layer."""
+
+
+def matched_layers(student: int, teacher: int) -> list[tuple[int, int]]:
+    """Pairs of (student's, teacher's) layers, counted from 1: equal ones, or every k-th of the deeper model.
+
+    The last pair is that of both last layers. Where the depths do not divide, the deeper model's is rounded down.
+    """
+    depth = min(student, teacher)
+    return [(index * student // depth, index * teacher // depth) for index in range(1, depth + 1)]
+
+
+def hidden_difference(
+    student: States,
+    teacher: States,
+    real: Tensor,
+    layer_map: LayerMap,
+    project: Callable[[Tensor], Tensor] = lambda states: states,
+) -> Tensor:
+    """The mean squared difference of the hidden states, mean over the matched layers: 0-d, fp32.
+
+    `real` (rows, tokens) is 1 at tokens and 0 at padding, which counts nowhere; `project` brings the student's
+    states to the teacher's size. "equal" matches the embeddings and `matched_layers`. "nearest" takes four
+    layers of the teacher, evenly spread up to the last (all when there are fewer), each with the student's layer
+    that differs least in this batch (CoFi, Xia, Zhong, Chen 2022, section 3.3; all layers of the student compete).
+    """
+    own = [project(states).float() for states in student]
+    targets = [states.detach().float() for states in teacher]
+    weight = real.float()[..., None] / (real.sum() * targets[0].shape[-1])
+
+    def difference(mine: int, theirs: int) -> Tensor:
+        return ((own[mine] - targets[theirs]).square() * weight).sum()
+
+    layers, depth = len(own) - 1, len(targets) - 1
+    if layer_map == "equal":
+        pairs = [(0, 0), *matched_layers(layers, depth)]
+        return torch.stack([difference(mine, theirs) for mine, theirs in pairs]).mean()
+    count = min(_NEAREST, depth)
+    chosen = [index * depth // count for index in range(1, count + 1)]
+    rivals = [[difference(mine, theirs) for mine in range(1, layers + 1)] for theirs in chosen]
+    return torch.stack([torch.stack(row).min() for row in rivals]).mean()
+
+
+def attention_difference(
+    student: Maps,
+    teacher: Maps,
+    real: Tensor,
+    kept: Sequence[Sequence[int]] | None = None,
+    masks: Mapping[int, Tensor] | None = None,
+) -> Tensor:
+    """The mean squared difference of the attention probabilities, mean over the matched layers: 0-d, fp32.
+
+    `real` (rows, tokens) is 1 at tokens and 0 at padding: queries and keys of padding count nowhere. Heads that
+    are pruned are left out: `kept` are the indices of those that each layer of a shrunk student has left, and
+    `masks` (heads,), by layer from 0, say which of its heads a masked student keeps.
+    """
+    pairs = real.float()[:, None, :, None] * real.float()[:, None, None, :]
+    whole = real.float().sum(1).square().sum()
+    terms = []
+    for index, theirs in matched_layers(len(student), len(teacher)):
+        layer = index - 1
+        target = teacher[theirs - 1].detach().float()
+        if kept is not None:
+            target = target[:, list(kept[layer])]
+        squares = ((student[layer].float() - target).square() * pairs).sum(dim=(0, 2, 3))
+        alive = torch.ones_like(squares) if masks is None or layer not in masks else masks[layer].float()
+        terms.append((squares * alive).sum() / (alive.sum().clamp(min=1) * whole))
+    return torch.stack(terms).mean()
