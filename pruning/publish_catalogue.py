@@ -21,6 +21,7 @@ def generate() -> str:
             needs_training=cls.needs_training,
             empties_sublayers=cls.empties_sublayers,
             schema=cls.Settings.model_json_schema(),
+            schedule_steps=cls.schedule_steps,
         )
         for name, cls in sorted(METHODS.items())
     ]

@@ -1,167 +1,119 @@
-"""Learned masks: scores rank the units of a group, a learned threshold says what fraction of them stays."""
+"""Masks that change while a model trains: what all of them share, and the end at an exact budget."""
 
-import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from pruning.masking.masks import MaskSet, MaskSource
-from pruning.masking.select import keep_top, round_within
+from pruning.masking.select import Scope, keep_best
 from pruning.masking.units import Units
-
-START = 5.0
-"""Thresholds start at this many temperatures: every group keeps 99.3 % of its units."""
-
-_REACH = 60.0  # a shift by this many temperatures keeps all or nothing
-_BISECTIONS = 80
 
 
 class StraightThrough(torch.autograd.Function):
     """Forward the mask; backward, its gradient goes to the scores as it is, of kept and dropped units.
 
-    `fraction` (0-d) receives the sum of the gradient over the kept units: the derivative of the loss with
-    respect to a common factor on all that survives (LEAP, released code).
+    So a score's gradient is the sum of weight times gradient of the masked weight over the unit: the score of
+    movement pruning (Sanh, Wolf and Rush 2020, section 4). `fraction` (0-d), where there is one, receives the sum
+    of the gradient over the kept units: the derivative of the loss with respect to a common factor on all that
+    survives (LEAP, released code).
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, fraction: Tensor, kept: Tensor) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, fraction: Tensor | None, kept: Tensor) -> Tensor:
         """The mask `kept` (count,) in the dtype of the scores (count,)."""
-        ctx.save_for_backward(kept)
+        if fraction is not None:
+            ctx.save_for_backward(kept)
         return kept.to(scores.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """The gradients of scores and fraction for that of the mask, (count,)."""
-        (kept,) = ctx.saved_tensors
         (gradient,) = gradients
-        return gradient, (gradient * kept).sum(), None
+        common = (gradient * ctx.saved_tensors[0]).sum() if ctx.saved_tensors else None
+        return gradient, common, None
 
 
-class Thresholds(nn.Module):
-    """Learnable thresholds; each keeps the fraction sigmoid(threshold / temperature) of its groups.
+class LearnedMask(MaskSource, ABC):
+    """A mask that changes; its MaskSet refreshes `kept`, and says when learning is over."""
 
-    With `chain_rule` the task's gradient reaches a threshold through that sigmoid; without, directly, as in
-    the released code.
-    """
+    def __init__(self, count: int) -> None:
+        super().__init__(torch.ones(count, dtype=torch.bool))
+        self.learning = True
 
-    def __init__(self, count: int, temperature: float, chain_rule: bool) -> None:
-        super().__init__()
-        self.values = nn.Parameter(torch.full((count,), START * temperature))
-        self.temperature = temperature
-        self.chain_rule = chain_rule
-
-    def fractions(self) -> Tensor:
-        """The fraction each threshold keeps, (thresholds,)."""
-        return torch.sigmoid(self.values / self.temperature)
-
-    def signal(self, index: int) -> Tensor:
-        """What the task's gradient of the groups of one threshold goes to, 0-d."""
-        return (self.fractions() if self.chain_rule else self.values)[index]
+    @abstractmethod
+    def importance(self) -> Tensor:
+        """What ranks the units, (count,), without gradients: the larger, the more worth keeping."""
 
 
-class LearnedMask(MaskSource):
-    """A mask with learned scores (count,), fp32; `LearnedMasks` refreshes `kept`."""
+class ScoredMask(LearnedMask):
+    """A mask with learned scores (count,), fp32."""
 
-    def __init__(self, scores: Tensor, thresholds: Thresholds, index: int) -> None:
-        super().__init__(torch.ones_like(scores, dtype=torch.bool))
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__(len(scores))
         self.scores = nn.Parameter(scores)
-        self.index = index
-        self._thresholds = (thresholds,)  # in a tuple, which hides it from the module's own parameters
+
+    def importance(self) -> Tensor:
+        """The scores."""
+        return self.scores.detach()
 
     def forward(self) -> Tensor:
         """The mask (count,) in fp32, with gradients until it is frozen."""
-        if not self.scores.requires_grad:
+        if not self.learning:
             return self.kept.float()
-        signal = self._thresholds[0].signal(self.index)
-        return cast(Tensor, cast(Any, StraightThrough).apply(self.scores, signal, self.kept))
+        return cast(Tensor, cast(Any, StraightThrough).apply(self.scores, None, self.kept))
 
 
-class LearnedMasks(MaskSet):
-    """Learned masks of a whole model.
+class LearnedMasks(MaskSet, ABC):
+    """Learned masks of a whole model. `total` is the cost of the whole model, with what no group holds."""
 
-    `scores` are the groups' first scores (count,), `owners` the index of each group's threshold, which groups
-    of equal size may share. `total` is the cost of the whole model, with what no group holds.
-    """
-
-    shares: Tensor
-    """(thresholds,): the part of the model's cost that each threshold governs."""
     frozen: Tensor
     """0-d, bool: whether the masks are final."""
 
-    def __init__(
-        self,
-        groups: Mapping[str, Units],
-        scores: Mapping[str, Tensor],
-        owners: Sequence[int],
-        thresholds: Thresholds,
-        total: float,
-    ) -> None:
-        named = list(zip(groups, owners, strict=True))
-        sources = {name: LearnedMask(scores[name], thresholds, owner) for name, owner in named}
+    def __init__(self, groups: Mapping[str, Units], sources: Mapping[str, LearnedMask], total: float) -> None:
         super().__init__(groups, sources)
-        self.thresholds = thresholds
-        self.limits = [0] * len(thresholds.values)
-        self.costs = [0.0] * len(thresholds.values)
-        for name, owner in named:
-            self.limits[owner] = groups[name].count
-            self.costs[owner] += groups[name].cost
-        governed = [limit * cost / total for limit, cost in zip(self.limits, self.costs, strict=True)]
-        self.rest = 1 - sum(governed)
-        self.register_buffer("shares", torch.tensor(governed))
+        self.rest = 1 - sum(group.count * group.cost for group in groups.values()) / total
         self.register_buffer("frozen", torch.tensor(False))
 
+    def learned(self, name: str) -> LearnedMask:
+        """The source of the group called `name`."""
+        return cast(LearnedMask, self.source(name))
+
     def scores(self) -> list[nn.Parameter]:
-        """Every group's scores."""
-        return [cast(LearnedMask, source).scores for source in self.sources.values()]
+        """Every group's learned scores."""
+        sources = (self.learned(name) for name in self.groups)
+        return [source.scores for source in sources if isinstance(source, ScoredMask)]
 
     def remaining(self) -> Tensor:
-        """The part of the model's cost that the thresholds keep, differentiable, 0-d."""
-        return self.rest + (self.shares * self.thresholds.fractions()).sum()
-
-    def refresh(self) -> None:
-        """Let every group keep its best units, as many as its threshold says; one host sync for all."""
-        fractions = self.thresholds.fractions().tolist()
-        wanted = zip(fractions, self.limits, strict=True)
-        self._keep([max(1, math.ceil(part * limit)) for part, limit in wanted])
+        """The part of the model's cost that is kept, 0-d."""
+        return torch.tensor(self.rest + (1 - self.rest) * self.density())
 
     def project(self, budget: float) -> None:
-        """Shift all thresholds alike until the groups cost `budget`, round to whole units, and freeze.
-
-        The groups then cost at most `budget`, and less by less than one unit.
-        """
-        shift = self._shift_within(budget)
-        self._keep(round_within(self._wanted(shift), self.costs, self.limits, budget))
-        with torch.no_grad():
-            self.thresholds.values.add_(shift * self.thresholds.temperature)
+        """Let the groups cost at most `budget`, less by less than one unit, and freeze."""
+        self.select(budget)
         self.frozen.fill_(True)
         self.freeze()
 
+    @abstractmethod
+    def select(self, budget: float) -> None:
+        """Let the groups keep the best units that `budget` allows, at least one each."""
+
     def freeze(self) -> None:
-        """Stop learning scores and thresholds; the masks stay as they are."""
-        for parameter in (*self.scores(), self.thresholds.values):
+        """Stop learning which units stay; the masks stay as they are."""
+        for parameter in self.parameters():
             parameter.requires_grad_(False)
-
-    def _keep(self, counts: list[int]) -> None:
         for name in self.groups:
-            source = cast(LearnedMask, self.source(name))
-            source.kept.copy_(keep_top(source.scores, counts[source.index]))
+            self.learned(name).learning = False
 
-    def _wanted(self, shift: float) -> list[float]:
-        """The fractional number of units each threshold keeps after a shift by so many temperatures."""
-        logits = self.thresholds.values.detach().double() / self.thresholds.temperature + shift
-        return [part * limit for part, limit in zip(torch.sigmoid(logits).tolist(), self.limits, strict=True)]
+    def keep(self, budget: float, scope: Scope, *, even: bool) -> None:
+        """Keep the most important units within `budget`, as `keep_best` chooses."""
+        importance = {name: self.learned(name).importance() for name in self.groups}
+        masks = keep_best(importance, self.unit_costs(), budget, scope, even=even)
+        for name, mask in masks.items():
+            self.source(name).kept.copy_(mask)
 
-    def _shift_within(self, budget: float) -> float:
-        """The largest common shift, in temperatures, whose counts (at least one each) cost `budget`."""
-
-        def spent(shift: float) -> float:
-            counts = (max(1.0, want) for want in self._wanted(shift))
-            return sum(count * cost for count, cost in zip(counts, self.costs, strict=True))
-
-        low, high = -_REACH, _REACH
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if spent(middle) <= budget else (low, middle)
-        return low
+    def unit_costs(self) -> dict[str, float]:
+        """What one unit of each group costs."""
+        return {name: group.cost for name, group in self.groups.items()}

@@ -5,12 +5,70 @@ Budgets are upper bounds: what is kept never costs more, and the gap is smaller 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 SLACK = 1e-9
 """Relative error that sums of costs in floating point may have."""
+
+Scope = Literal["global", "local"]
+"""Whether all units compete, or those of each group among themselves, every group keeping the same fraction."""
+
+
+def keep_best(
+    scores: Mapping[str, Tensor],
+    costs: Mapping[str, float],
+    budget: float,
+    scope: Scope,
+    *,
+    even: bool = False,
+) -> dict[str, Tensor]:
+    """The best units within `budget`, at least one of each group: masks (bool) in the shapes of the scores.
+
+    `costs` is per unit and constant in a group. `even`: groups of one size and one cost keep one number of units,
+    whatever the scope. Raises ValueError when one unit of each group is too much.
+    """
+    if even or scope == "local":
+        sizes = {name: group.numel() for name, group in scores.items()}
+        counts = keep_counts(sizes, costs, budget, even=even)
+        return {name: keep_top(group, counts[name]) for name, group in scores.items()}
+    if len(set(costs.values())) == 1:
+        return keep_count(scores, math.floor(budget / next(iter(costs.values())) * (1 + SLACK)))
+    return keep_within(scores, costs, budget)
+
+
+def keep_counts(
+    sizes: Mapping[str, int], costs: Mapping[str, float], budget: float, *, even: bool = False
+) -> dict[str, int]:
+    """How many units each group keeps when all keep the same fraction, or with `even` the same number.
+
+    Raises ValueError when one unit of each group is too much.
+    """
+    if even:
+        _check_floor(sum(costs.values()), budget * (1 + SLACK))
+        width = math.floor(budget / sum(costs.values()) * (1 + SLACK))
+        return {name: min(size, width) for name, size in sizes.items()}
+    part = budget / sum(size * costs[name] for name, size in sizes.items())
+    wanted = [part * size for size in sizes.values()]
+    counts = round_within(wanted, [costs[name] for name in sizes], list(sizes.values()), budget)
+    return dict(zip(sizes, counts, strict=True))
+
+
+def lowest_kept(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget: float) -> Tensor:
+    """The score, 0-d, of the last unit within `budget` when all groups compete; on the device of the scores."""
+    flat = torch.cat([group.detach().reshape(-1) for group in scores.values()])
+    if len(set(costs.values())) == 1:
+        count = math.floor(budget / next(iter(costs.values())) * (1 + SLACK))
+        count = min(max(count, 1), flat.numel())
+        return torch.kthvalue(flat, flat.numel() - count + 1).values
+    each = torch.cat(
+        [torch.full((group.numel(),), costs[name], dtype=torch.float64) for name, group in scores.items()]
+    ).to(flat.device)
+    best, order = flat.sort(descending=True, stable=True)
+    fits = each[order].cumsum(0) <= budget * (1 + SLACK)
+    return torch.where(fits, best, best[0]).min()
 
 
 def keep_top(scores: Tensor, count: int) -> Tensor:
@@ -25,14 +83,6 @@ def keep_top(scores: Tensor, count: int) -> Tensor:
     ties = flat == smallest_kept
     kept |= ties & (ties.cumsum(0) <= count - kept.sum())
     return kept.reshape(scores.shape)
-
-
-def keep_fractions(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Keep `count` units in all, the same fraction of every group (at least one), the best of each."""
-    sizes = [group.numel() for group in scores.values()]
-    shares = [count * size / sum(sizes) for size in sizes]
-    counts = round_within(shares, [1.0] * len(sizes), sizes, float(count))
-    return {name: keep_top(group, kept) for (name, group), kept in zip(scores.items(), counts, strict=True)}
 
 
 def keep_count(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
@@ -50,22 +100,24 @@ def keep_within(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget
     """Keep the best units whose cost stays within `budget`, at least one of each group.
 
     `costs` is per unit and constant in a group. A unit that no longer fits is passed over for later, cheaper
-    ones. Sorts, so it is for heads and neurons. Raises ValueError when one unit of each group is too much.
+    ones. Sorts all scores. Raises ValueError when one unit of each group is too much.
     """
-    names = list(scores)
-    flat = torch.cat([_with_floor(scores[name]) for name in names])
-    owner = [index for index, name in enumerate(names) for _ in range(scores[name].numel())]
-    order = torch.sort(flat, descending=True, stable=True).indices.tolist()
     left = budget * (1 + SLACK)
     _check_floor(sum(costs.values()), left)
-    kept = torch.zeros(len(owner), dtype=torch.bool)
-    for unit in order:
-        cost = costs[names[owner[unit]]]
-        if cost <= left:
-            kept[unit] = True
-            left -= cost
-    parts = torch.split(kept, [scores[name].numel() for name in names])
-    return {name: part.clone().to(scores[name].device) for name, part in zip(names, parts, strict=True)}
+    flat = torch.cat([_with_floor(group) for group in scores.values()])
+    each = torch.cat(
+        [flat.new_full((group.numel(),), costs[name], dtype=torch.float64) for name, group in scores.items()]
+    )
+    kept = torch.zeros_like(flat, dtype=torch.bool)
+    order = flat.sort(descending=True, stable=True).indices
+    while len(order):  # once for each cost at most: the first unit that does not fit is too dear for good
+        count = int((each[order].cumsum(0) <= left).sum())
+        kept[order[:count]] = True
+        left -= float(each[order[:count]].sum())
+        order = order[count:]
+        order = order[each[order] <= left]
+    parts = torch.split(kept, [group.numel() for group in scores.values()])
+    return {name: part.clone() for name, part in zip(scores, parts, strict=True)}
 
 
 def round_within(

@@ -6,7 +6,7 @@ have the same cost, so that budgets are sums of counts times costs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +156,7 @@ class SlotUnits:
 def stored(linear: nn.Linear, name: str) -> nn.Parameter:
     """A parameter as it is trained and saved, without the mask that may act on it."""
     if parametrize.is_parametrized(linear, name):
-        return cast(nn.Parameter, linear.parametrizations[name].original)
+        return linear.get_parameter(f"parametrizations.{name}.original")
     return linear.get_parameter(name)
 
 

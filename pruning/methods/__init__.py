@@ -118,6 +118,8 @@ class Method(ABC):
     measures: ClassVar[frozenset[Measure]]
     needs_training: ClassVar[bool] = False
     """Whether the method trains the model itself, for which it needs labelled rows."""
+    schedule_steps: ClassVar[int] = 1
+    """Optimizer steps that the schedule of a method that prunes while it trains needs at least."""
     empties_sublayers: ClassVar[bool] = False
     """Whether the method may drop every head or every neuron of a layer."""
 

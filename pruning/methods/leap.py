@@ -1,29 +1,31 @@
 """LEAP: learnable pruning for transformers (Yao, Wu, Ma, Shen, Keutzer, He; arXiv 2105.14636)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masking.learned import START, LearnedMasks, Thresholds
-from pruning.masking.schedule import linear_decay, logit
+from pruning.masking.ranked import magnitude
+from pruning.masking.schedule import logit
+from pruning.masking.thresholds import START, ThresholdMasks, Thresholds
 from pruning.masking.units import Units
-from pruning.methods import Context, Method, Outcome
-from pruning.spec import Distill, Training
-from pruning.training.tasks import load_model
-from pruning.training.train import fit
+from pruning.methods import Context
+from pruning.methods._learned import (
+    LearnedMethod,
+    LearnedSettings,
+    LearnedTraining,
+    learning_rates,
+    memory,
+)
 
 _NEAR = 3e-4
 """Below this squared excess over the target the coefficient is a fifth of the weakest (released code)."""
 
 _REACHED_AFTER = 0.5
 """The part of the thresholds' possible travel after which the target ratio is reached."""
-
-_MEMORY = 40
-"""The thresholds' optimizer averages squared gradients over 1/40 of the run: the regulariser's gradient falls
-with the cube of the excess, and an optimizer that remembers the start would stop short of the target."""
 
 _MOMENTUM = 0.5
 """With the usual 0.9 the thresholds of a run of a few hundred steps shoot past the target by half."""
@@ -49,32 +51,33 @@ class Regulariser:
         return torch.where(excess.detach() < _NEAR, self.weakest / 5, coefficient) * excess
 
 
-class LeapTraining:
+class LeapTraining(LearnedTraining):
     """LEAP as an extension of training: weights, scores and thresholds learn, then the weights alone."""
+
+    masks: ThresholdMasks
+    settings: "Leap.Settings"
 
     def __init__(
         self,
-        masks: LearnedMasks,
+        masks: ThresholdMasks,
         regulariser: Regulariser,
         budget: float,
         settings: "Leap.Settings",
         steps: int,
     ) -> None:
-        self.masks = masks
+        super().__init__(masks, budget, settings)
         self.regulariser = regulariser
-        self.budget = budget
-        self.settings = settings
         self.steps = steps
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Scores and thresholds, each with its own learning rate; no weight decay."""
-        memory = min(max(1 - _MEMORY / self.steps, 0.9), 0.999)
+        # The regulariser's gradient falls with the cube of the excess.
         return [
             {"params": self.masks.scores(), "lr": self.settings.score_learning_rate, "eps": 1e-10},
             {
                 "params": [self.masks.thresholds.values],
                 "lr": self.settings.score_learning_rate,
-                "betas": (_MOMENTUM, memory),
+                "betas": (_MOMENTUM, memory(self.steps)),
                 "eps": 1e-12,
             },
         ]
@@ -87,19 +90,11 @@ class LeapTraining:
 
     def advance(self, step: int, total: int) -> None:
         """Refresh the masks; at `freeze_at` of the steps project them to the exact ratio and freeze."""
-        if self.masks.frozen:
-            self.masks.freeze()
-        elif step >= math.floor(self.settings.freeze_at * total):
-            self.masks.project(self.budget)
-        else:
+        if not self.settled(step, total):
             self.masks.refresh()
 
-    def metrics(self) -> dict[str, float]:
-        """The remaining ratio, as the thresholds say."""
-        return {"remaining": float(self.masks.remaining().detach())}
 
-
-class Leap(Method):
+class Leap(LearnedMethod):
     """Scores learn which units stay, by the straight-through estimator; thresholds learn how many."""
 
     name = "leap"
@@ -107,11 +102,9 @@ class Leap(Method):
     summary = (
         "Learns while training which units stay and, by one threshold per matrix, how many (Yao et al. 2022)."
     )
-    granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
-    measures = frozenset({"weights", "flops"})
-    needs_training = True
+    schedule_steps = 2  # the learning rate of the first one is 0
 
-    class Settings(Method.Settings, Training):
+    class Settings(LearnedSettings):
         """The training recipe, and LEAP's own options."""
 
         score_learning_rate: float = Field(
@@ -145,54 +138,20 @@ class Leap(Method):
         weakest: float = Field(
             default=10.0, gt=0, description="Coefficient of the regulariser near the target."
         )
-        freeze_at: float = Field(
-            default=0.7,
-            gt=0,
-            le=1,
-            description="Part of the steps after which masks get the exact ratio and only weights learn on.",
-        )
 
     settings: Settings
 
-    def prune(self, context: Context) -> Outcome:
-        """Train and prune in one run; raises what `pruning.training.train.fit` raises."""
-        spec, model = context.spec, context.model
-        groups = context.groups()
-        steps = _steps(self.settings, len(context.train))
-        masks = self._masks(context, groups, steps)
-        pull = Regulariser(1 - spec.target_ratio, self.settings.strongest, self.settings.weakest)
-        distill = Distill() if spec.distill is True else spec.distill or None
-        teacher = load_model(context.teacher_dir, context.task) if distill and context.teacher_dir else None
-        masks.attach(model)
-        result = fit(
-            model,
-            context.task,
-            context.train,
-            self.settings,
-            seed=spec.seed,
-            precision=spec.precision,
-            device=context.device,
-            work=context.work,
-            events=context.events,
-            should_stop=context.should_stop,
-            phase="pruning",
-            span=context.span,
-            teacher=teacher,
-            distill=distill,
-            extension=LeapTraining(masks, pull, context.budget(groups), self.settings, steps),
-        )
-        densities = masks.densities()
-        kept = masks.bake(model)
-        return context.outcome(groups, kept, steps=result.steps, loss=result.loss, density=densities)
-
-    def _masks(self, context: Context, groups: dict[str, Units], steps: int) -> LearnedMasks:
+    def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> LeapTraining:
+        """Scores for every unit, and a threshold for every group; one for all where layers keep one width."""
         warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
         start = self.settings.prior * _wander(self.settings, steps)
         native = context.spec.allocation == "native"
         owners = [0] * len(groups) if native else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
         scores = {name: start * _magnitude(group) for name, group in groups.items()}
-        return LearnedMasks(groups, scores, owners, thresholds, context.total_cost)
+        masks = ThresholdMasks(groups, scores, owners, thresholds, context.total_cost)
+        pull = Regulariser(1 - context.spec.target_ratio, self.settings.strongest, self.settings.weakest)
+        return LeapTraining(masks, pull, context.budget(groups), self.settings, steps)
 
 
 def temperature(settings: Leap.Settings, steps: int, target: float) -> float:
@@ -203,7 +162,7 @@ def temperature(settings: Leap.Settings, steps: int, target: float) -> float:
 
 def _reach(settings: Leap.Settings, steps: int) -> float:
     """How far the optimizer can move a threshold before the masks are frozen: a sum of learning rates."""
-    return settings.score_learning_rate * sum(_rates(settings, steps))
+    return settings.score_learning_rate * sum(learning_rates(settings, steps))
 
 
 def _wander(settings: Leap.Settings, steps: int) -> float:
@@ -212,19 +171,10 @@ def _wander(settings: Leap.Settings, steps: int) -> float:
     Grows with the root of the steps, and what a clear gradient does with the steps: the longer the run, the more
     movement decides and the less magnitude.
     """
-    return settings.score_learning_rate * math.hypot(*_rates(settings, steps))
-
-
-def _rates(settings: Leap.Settings, steps: int) -> list[float]:
-    warmup = math.ceil(settings.warmup_fraction * steps)
-    return [linear_decay(step, steps, warmup) for step in range(math.floor(settings.freeze_at * steps))]
+    return settings.score_learning_rate * math.hypot(*learning_rates(settings, steps))
 
 
 def _magnitude(group: Units) -> Tensor:
     """The root mean square of each unit's weights over the group's mean, (count,)."""
-    magnitude = (group.pool(torch.square) / group.weights).sqrt()
-    return magnitude / magnitude.mean()
-
-
-def _steps(options: Training, rows: int) -> int:
-    return options.max_steps or math.ceil(options.epochs * math.ceil(rows / options.batch_size))
+    found = magnitude(group)
+    return found / found.mean()

@@ -27,6 +27,7 @@ class MethodInfo:
     needs_training: bool
     empties_sublayers: bool
     schema: dict[str, Any]
+    schedule_steps: int = 1
 
 
 @cache

@@ -13,6 +13,7 @@ from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
 from pruning.planning.costs import ModelShape, largest_ratio, total_cost
 from pruning.planning.families import family_of
+from pruning.planning.length import check_length
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
@@ -61,6 +62,8 @@ def resolve(
     trained = labels_for(task, data, config).trained
     chosen = choose(spec, trained, family) if spec.target_ratio else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
+    if chosen is not None:
+        check_length(settled, chosen, data)
     settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)

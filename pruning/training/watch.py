@@ -18,6 +18,8 @@ class _Metrics(Protocol):
 
     def advance(self, step: int, total: int) -> None: ...
 
+    def observe(self) -> None: ...
+
 
 class Watch(TrainerCallback):
     """Looks at the clock after every step; never counts steps, whose length is unknown."""
@@ -62,6 +64,13 @@ class Watch(TrainerCallback):
         """Set the extension's schedules for the step that comes."""
         if self.extension is not None:
             self.extension.advance(state.global_step, state.max_steps)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show the extension the gradients of the step."""
+        if self.extension is not None:
+            self.extension.observe()
 
     def on_step_end(
         self,

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning.masking.select import keep_count, keep_fractions, keep_top, keep_within, round_within
+from pruning.masking.select import (
+    keep_best,
+    keep_counts,
+    keep_top,
+    keep_within,
+    lowest_kept,
+    round_within,
+)
 
 _sizes = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 
@@ -38,22 +45,73 @@ def test_keep_top_keeps_the_shape_and_refuses_an_impossible_count() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(_sizes, st.integers(0, 99), st.data())
-def test_counts_over_groups_are_exact_and_empty_no_group(
+def test_units_of_one_cost_are_counted_exactly_and_no_group_is_empty(
     sizes: list[int], seed: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(len(sizes), sum(sizes)))
     scores = _scores(sizes, seed)
-    for keep in (keep_count, keep_fractions):
-        kept = [int(mask.sum()) for mask in keep(scores, count).values()]
+    costs = dict.fromkeys(scores, 2.5)
+    for scope in ("global", "local"):
+        kept = [int(mask.sum()) for mask in keep_best(scores, costs, 2.5 * count, scope).values()]
         assert sum(kept) == count
         assert min(kept) >= 1
 
 
-def test_keep_fractions_keeps_the_same_fraction_everywhere() -> None:
+@settings(deadline=None, max_examples=60)
+@given(_sizes, st.floats(0, 1), st.data())
+def test_groups_keep_the_same_fraction_within_a_unit(
+    sizes: list[int], part: float, data: st.DataObject
+) -> None:
+    names = [str(index) for index in range(len(sizes))]
+    limits = dict(zip(names, sizes, strict=True))
+    costs = {name: data.draw(st.floats(0.5, 50)) for name in names}
+    most = sum(costs[name] * limits[name] for name in names)
+    budget = sum(costs.values()) + part * (most - sum(costs.values()))
+    counts = keep_counts(limits, costs, budget)
+    spent = sum(costs[name] * counts[name] for name in names)
+    growing = [costs[name] for name in names if counts[name] < limits[name]]
+    assert spent <= budget * (1 + 1e-8)
+    assert budget - spent < min(growing, default=math.inf)
+    assert all(1 <= counts[name] <= limits[name] for name in names)
+
+
+def test_the_scope_says_whether_groups_compete() -> None:
     scores = {"small": torch.arange(10.0), "large": 100 + torch.arange(90.0)}
-    kept = keep_fractions(scores, 50)
-    assert {name: int(mask.sum()) for name, mask in kept.items()} == {"small": 5, "large": 45}
-    assert kept["small"].tolist() == [False] * 5 + [True] * 5
+    costs = {"small": 1.0, "large": 1.0}
+    local = keep_best(scores, costs, 50, "local")
+    assert {name: int(mask.sum()) for name, mask in local.items()} == {"small": 5, "large": 45}
+    assert local["small"].tolist() == [False] * 5 + [True] * 5
+    competing = keep_best(scores, costs, 50, "global")
+    assert {name: int(mask.sum()) for name, mask in competing.items()} == {"small": 1, "large": 49}
+
+
+def test_even_groups_keep_one_number_and_may_leave_the_rest() -> None:
+    scores = {"a": torch.arange(8.0), "b": 100 + torch.arange(8.0)}
+    kept = keep_best(scores, {"a": 3.0, "b": 3.0}, 31.0, "global", even=True)
+    assert [int(mask.sum()) for mask in kept.values()] == [5, 5]
+    with pytest.raises(ValueError, match="costs 6"):
+        keep_best(scores, {"a": 3.0, "b": 3.0}, 5.0, "global", even=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_sizes, st.integers(0, 99), st.floats(0, 1), st.booleans(), st.data())
+def test_lowest_kept_is_where_the_budget_ends(
+    sizes: list[int], seed: int, part: float, equal: bool, data: st.DataObject
+) -> None:
+    scores = _scores(sizes, seed)
+    costs = {name: 2.0 if equal else data.draw(st.floats(0.5, 50)) for name in scores}
+    budget = part * sum(costs[name] * group.numel() for name, group in scores.items())
+    ranked = sorted(
+        ((float(score), costs[name]) for name, group in scores.items() for score in group),
+        key=lambda u: -u[0],
+    )
+    lowest, spent = ranked[0][0], 0.0
+    for score, cost in ranked:
+        spent += cost
+        if spent > budget * (1 + 1e-9):
+            break
+        lowest = score
+    assert float(lowest_kept(scores, costs, budget)) == lowest
 
 
 @settings(deadline=None, max_examples=100)

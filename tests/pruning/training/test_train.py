@@ -50,7 +50,7 @@ class Halving:
 
     def __init__(self, model):
         self.model = model
-        self.seen = []
+        self.seen, self.gradients = [], []
         model.register_parameter("extra", nn.Parameter(torch.tensor(1.0)))
         model.register_buffer("strength", torch.tensor(0.0))
 
@@ -63,6 +63,9 @@ class Halving:
     def advance(self, step, total):
         self.seen.append((step, total))
         self.model.strength.fill_(step / total)
+
+    def observe(self):
+        self.gradients.append(None if self.model.extra.grad is None else self.model.extra.grad.item())
 
     def metrics(self):
         return {"extra": self.model.extra.item()}
@@ -149,6 +152,10 @@ def test_progress_spans_its_part_of_the_job(room, tmp_path):
     assert told[-1]["extra"] == pytest.approx(model.extra.item())
     assert told[-1]["loss"] > 0
     assert extension.seen == [(step, 20) for step in range(20)]
+    assert len(extension.gradients) == 20
+    assert extension.gradients[1] == pytest.approx(
+        2 * 100 / 20
+    )  # the penalty's own gradient, neither clipped nor 0
 
 
 def test_the_extension_has_its_own_learning_rate_and_penalty(room, tmp_path):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruning.masking.learned import START, LearnedMask, LearnedMasks, Thresholds
 from pruning.masking.schedule import linear_decay, logit
+from pruning.masking.thresholds import START, ThresholdMask, ThresholdMasks, Thresholds
 from pruning.masking.units import SlotUnits, Units, WeightUnits, units
 from pruning.methods.leap import Leap, LeapTraining, Regulariser, temperature
 from pruning.planning.costs import ModelShape
@@ -21,7 +21,7 @@ TEMPERATURE = 2.0
 
 def _masks(
     groups: dict[str, Units], *, chain_rule: bool = True, keep: float = 0.6, shared: bool = False
-) -> LearnedMasks:
+) -> ThresholdMasks:
     generator = torch.Generator().manual_seed(3)
     owners = [0] * len(groups) if shared else list(range(len(groups)))
     thresholds = Thresholds(max(owners) + 1, TEMPERATURE, chain_rule)
@@ -29,7 +29,7 @@ def _masks(
         thresholds.values.fill_(logit(keep) * TEMPERATURE)
     scores = {name: torch.rand(group.count, generator=generator) for name, group in groups.items()}
     total = sum(group.count * group.cost for group in groups.values())
-    masks = LearnedMasks(groups, scores, owners, thresholds, total)
+    masks = ThresholdMasks(groups, scores, owners, thresholds, total)
     masks.refresh()
     return masks
 
@@ -50,7 +50,7 @@ def test_scores_and_thresholds_get_the_gradient_of_the_mask(granularity: str) ->
     slope = masks.thresholds.fractions() * (1 - masks.thresholds.fractions()) / TEMPERATURE
     for index, (name, mask) in enumerate(reference.items()):
         source = masks.source(name)
-        assert isinstance(source, LearnedMask)
+        assert isinstance(source, ThresholdMask)
         torch.testing.assert_close(source.scores.grad, mask.grad)
         assert (mask.grad[~source.kept] != 0).any()  # dropped units are heard as well
         threshold = masks.thresholds.values.grad[index]
@@ -58,7 +58,7 @@ def test_scores_and_thresholds_get_the_gradient_of_the_mask(granularity: str) ->
 
 
 def _forward_with(
-    model: torch.nn.Module, masks: LearnedMasks, reference: dict[str, Tensor], inputs: dict[str, Tensor]
+    model: torch.nn.Module, masks: ThresholdMasks, reference: dict[str, Tensor], inputs: dict[str, Tensor]
 ) -> Tensor:
     for name, mask in reference.items():
         masks.source(name).forward = lambda mask=mask: mask

@@ -1,0 +1,128 @@
+"""Masks that a penalty thins out, and the controller that makes the penalty as strong as the target needs.
+
+How much a penalty removes depends on the scale of the task's gradients: on the loss, the batch, the size of a unit.
+So its coefficient is steered: it is given in units of the task's gradient, and follows the score of the marginal
+unit, the last one that the budget keeps, along a planned path to the cut.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from pruning.masking.learned import LearnedMasks, ScoredMask
+from pruning.masking.select import keep_top, lowest_kept
+from pruning.masking.units import Units
+
+_BOUND = math.log(99)
+"""Scores stay where the sigmoid of the penalty is in 0.01..0.99: beyond that no penalty could fetch them back."""
+
+_SAMPLE = 65_536
+"""Of more units than about this many, a fixed sample finds the marginal one."""
+
+_PROPORTIONAL = 0.1
+_INTEGRAL = _PROPORTIONAL**2 / 4  # critical damping: scores integrate the pressure that follows from the lag
+_STRONGEST = 100.0
+_MEMORY = 0.05  # weight of the newest step in the running mean of the squared gradients
+
+
+def pressure(integral: Tensor, lag: Tensor) -> tuple[Tensor, Tensor]:
+    """A proportional-integral controller: the new integral, and the pressure in units of the task's gradient.
+
+    `lag` is how far the marginal score is above its path, counted in steps of its optimizer, which moves a score by
+    about one step where the pressure is well above 1 and by that part of a step where it is below. Negative pressure
+    pushes scores up: more has gone than was planned. All 0-d.
+    """
+    integral = (integral + _INTEGRAL * lag).clamp(-_STRONGEST, _STRONGEST)
+    return integral, (integral + _PROPORTIONAL * lag).clamp(-_STRONGEST, _STRONGEST)
+
+
+class PenalisedMasks(LearnedMasks):
+    """Masks of a whole model that keep what scores above a cut, with a penalty on all scores.
+
+    The penalty is strength * mean over groups of the mean of sigmoid(score - shift) (Sanh, Wolf and Rush 2020,
+    released code, where the strength is lambda). `total` is the cost of the whole model, with what no group holds;
+    with `even` the final masks keep one number of units in every group.
+    """
+
+    strength: Tensor
+    """0-d, fp32: the coefficient of the penalty."""
+    integral: Tensor
+    """0-d, fp64: the memory of the controller."""
+    energies: Tensor
+    """(groups,), fp32: running mean of the task's squared gradients of each group's scores."""
+
+    def __init__(
+        self,
+        groups: Mapping[str, Units],
+        sources: Mapping[str, ScoredMask],
+        total: float,
+        shift: float,
+        *,
+        even: bool,
+    ) -> None:
+        super().__init__(groups, sources, total)
+        self.shift = shift
+        self.even = even
+        self.register_buffer("strength", torch.tensor(0.0))
+        self.register_buffer("integral", torch.tensor(0.0, dtype=torch.float64))
+        self.register_buffer("energies", torch.zeros(len(groups)))
+
+    def penalty(self) -> Tensor:
+        """The penalty, 0-d, with gradients."""
+        means = [torch.sigmoid(scores - self.shift).mean() for scores in self.scores()]
+        return self.strength * torch.stack(means).mean()
+
+    def observe(self) -> None:
+        """Measure the task's gradients: what the scores' gradients hold beside that of the penalty."""
+        found = [(cast(Tensor, scores.grad) - self._push(scores)).square().mean() for scores in self.scores()]
+        energies = torch.stack(found)
+        self.energies.copy_(torch.where(self.energies > 0, self.energies.lerp(energies, _MEMORY), energies))
+
+    def _push(self, scores: Tensor) -> Tensor:
+        """The gradient of the penalty by the scores of one group, (count,)."""
+        odds = torch.sigmoid(scores.detach() - self.shift)
+        return self.strength * odds * (1 - odds) / (len(scores) * len(self.groups))
+
+    def steer(self, goal: float, budget: float, step: float) -> None:
+        """Set the strength so that the marginal score goes to `goal`; `step` is the optimizer's step of a score.
+
+        Pressure 1 is a penalty whose gradient at the marginal unit is the root mean square of the task's gradients,
+        on average over groups. Waits for nothing on the device.
+        """
+        marginal = self.marginal(budget)
+        integral, push = pressure(self.integral, (marginal.double() - goal) / step)
+        self.integral.copy_(integral)
+        odds = torch.sigmoid(marginal - self.shift)
+        sizes = self.energies.new_tensor([group.count for group in self.groups.values()])
+        self.strength.copy_(push * (sizes * self.energies.sqrt()).sum() / (odds * (1 - odds)))
+
+    def marginal(self, budget: float) -> Tensor:
+        """The score, 0-d, of the last unit within `budget` when all groups compete."""
+        # Odd, so that it does not fall into step with the rows of a matrix.
+        stride = math.ceil(sum(group.count for group in self.groups.values()) / _SAMPLE) | 1
+        sample = {name: self.learned(name).importance()[::stride] for name in self.groups}
+        costs = {name: group.cost * group.count / len(sample[name]) for name, group in self.groups.items()}
+        return lowest_kept(sample, costs, budget)
+
+    def bound(self) -> None:
+        """Bring scores that ran away back to where the penalty has a slope."""
+        with torch.no_grad():
+            for scores in self.scores():
+                scores.clamp_(self.shift - _BOUND, self.shift + _BOUND)
+
+    def refresh(self, cut: float, floor: float) -> None:
+        """Keep what scores above `cut`, but at least the fraction `floor` of every group; one host sync for all."""
+        for name in self.groups:
+            self.source(name).kept.copy_(self.learned(name).importance() > cut)
+        counts = torch.stack([self.source(name).kept.sum() for name in self.groups]).tolist()
+        for (name, group), count in zip(self.groups.items(), counts, strict=True):
+            least = max(1, math.ceil(floor * group.count))
+            if count < least:
+                self.source(name).kept.copy_(keep_top(self.learned(name).importance(), least))
+
+    def select(self, budget: float) -> None:
+        """Keep the highest scores of all groups that `budget` allows, at least one of each group."""
+        self.keep(budget, "global", even=self.even)
