@@ -19,7 +19,7 @@ from pruning.knowledge.steps import Steps
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.masking.masks import kept_units
-from pruning.masking.units import SlotUnits, slot_units
+from pruning.masking.units import SlotUnits
 from pruning.methods import Context, Method, Outcome
 from pruning.model.layers import layers
 
@@ -38,7 +38,7 @@ class KPrune(Method):
     name = "kprune"
     title = "K-prune"
     summary = "Removes heads and neurons without retraining: keeps what the dense model knows, refits by least squares."
-    granularities = frozenset({"structured"})
+    granularities = frozenset({"structured", "neuron", "head"})
     measures = frozenset({"flops", "weights"})
     empties_sublayers = True
 
@@ -72,9 +72,7 @@ class KPrune(Method):
 
     def prune(self, context: Context) -> Outcome:
         """Prune to the asked ratio; finished sub-layers are kept in `context.work` and not done again."""
-        groups = slot_units(
-            context.model, context.shape, context.measure, context.mean_length, context.spec.allocation
-        )
+        groups = {name: group for name, group in context.groups().items() if isinstance(group, SlotUnits)}
         sites = _sites(context.model, groups)
         draw = Draw.of(context.train, self.settings.calibration_tokens, context.spec.seed)
         batches = draw.batches(context.device, sum(site.sublayer.work for site in sites))

@@ -12,7 +12,7 @@ from pruning.methods import Context
 from pruning.planning.costs import ModelShape
 from pruning.planning.plan import Plan
 from pruning.spec import Event, PruneSpec, StopReason
-from pruning.training.tasks import Classification, Encoded, Regression
+from pruning.training.tasks import Classification, Encoded, Regression, Task
 
 
 def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed: int = 0) -> Encoded:
@@ -36,22 +36,30 @@ def context(
     rows: Encoded | None = None,
     ratio: float = 0.5,
     measure: str = "flops",
+    granularity: str = "structured",
     allocation: str = "global",
     seed: int = 0,
     events: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], StopReason | None] = lambda: None,
+    task: Task | None = None,
 ) -> Context:
-    """The context of a run on `model`, which may have one output (regression) or more."""
+    """The context of a run on `model`, by default one with one output (regression) or more for a row."""
     train = rows or random_rows(model)
     regression = model.config.num_labels == 1
     names = () if regression else tuple(map(str, range(model.config.num_labels)))
     labels = Labels(names, {name: int(name) for name in names}, trained=True)
     return Context(
-        spec=PruneSpec(target_ratio=ratio, target_measure=measure, allocation=allocation, seed=seed),
+        spec=PruneSpec(
+            target_ratio=ratio,
+            target_measure=measure,
+            granularity=granularity,
+            allocation=allocation,
+            seed=seed,
+        ),
         plan=Plan.model_construct(),
         shape=ModelShape.from_config(model.config.to_dict()),
         model=model,
-        task=Regression(labels) if regression else Classification(labels),
+        task=task or (Regression(labels) if regression else Classification(labels)),
         train=train,
         teacher_dir=None,
         device=torch.device("cpu"),

@@ -79,6 +79,20 @@ def test_weights_may_be_counted_instead_of_flops(tmp_path):
     assert 0.6 - 1e-9 <= removed_ratio(given.shape, outcome.kept, "weights", 1) < 0.65
 
 
+@pytest.mark.parametrize(("granularity", "whole"), [("neuron", "heads"), ("head", "neurons")])
+def test_neurons_or_heads_may_go_alone(granularity, whole, tmp_path):
+    model = tiny_model("bert")
+    given, outcome = prune(model, tmp_path, ratio=0.2, granularity=granularity)
+    everything = Kept.everything(given.shape)
+    assert getattr(outcome.kept, whole) == getattr(everything, whole)
+    removed = removed_ratio(given.shape, outcome.kept, "flops", given.mean_length)
+    cost = {"neuron": neuron_cost, "head": head_cost}[granularity](given.shape, "flops", given.mean_length)
+    assert 0 <= removed - 0.2 < cost / total_cost(given.shape, "flops", given.mean_length)
+    baked = logits(model)
+    shrink(model, outcome.kept)
+    torch.testing.assert_close(logits(model), baked)
+
+
 def test_nothing_to_remove_leaves_the_model_as_it_is(tmp_path):
     model = tiny_model("bert")
     before = copy.deepcopy(model.state_dict())
