@@ -23,7 +23,7 @@ _KINDS = {
 def card(report: Report) -> str:
     """The text of README.md for a finished job: Markdown, with the metadata that model hubs read on top."""
     sections = (
-        "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- prunery\n---",
+        _metadata(report.plan["task"]),
         f"# {_title(report)}",
         _KINDS[report.kind].format(removed=_removed(report.layers)),
         _table(("", "before", "after"), _rows(report)),
@@ -35,6 +35,11 @@ def card(report: Report) -> str:
         _reproduction(report),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(task: str) -> str:
+    pipeline = task if task in ("token-classification", "question-answering") else "text-classification"
+    return f"---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags:\n- prunery\n---"
 
 
 def _removed(layers: tuple[LayerKept, ...]) -> str:

@@ -6,7 +6,7 @@ from pruning.errors import InvalidData
 from pruning.spec import Evaluation, PruneSpec
 from pruning.training.data import load_data
 from pruning.training.tasks import Task, load_config, load_tokenizer
-from tests.support.data import write_dataset, write_jsonl
+from tests.support.data import questions, tagged_sentences, write_dataset, write_jsonl
 from tests.support.models import save_tiny
 
 
@@ -15,10 +15,12 @@ def model_dir(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("model"))
 
 
-def load(folder, model_dir, *, seed=0, **evaluation):
-    spec = PruneSpec(target_ratio=0.5, seed=seed, max_length=32, evaluate=Evaluation(**evaluation))
+def load(folder, model_dir, *, seed=0, kind="sequence-classification", **evaluation):
+    spec = PruneSpec(
+        target_ratio=0.5, seed=seed, max_length=32, doc_stride=10, evaluate=Evaluation(**evaluation)
+    )
     config, summary = load_config(model_dir), summarise(folder)
-    task = Task.of("sequence-classification", summary, config)
+    task = Task.of(kind, summary, config)
     return load_data(folder, summary, spec, task, load_tokenizer(model_dir, config), lambda: None)
 
 
@@ -53,3 +55,21 @@ def test_too_few_rows_to_set_some_apart(tmp_path, model_dir):
     write_jsonl(tmp_path / "train.jsonl", [{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
     with pytest.raises(InvalidData, match="too few"):
         load(tmp_path, model_dir)
+
+
+def test_tags_and_answers_are_set_apart_alike(tmp_path, model_dir):
+    for kind, rows in (("token-classification", tagged_sentences(19)), ("question-answering", questions(20))):
+        write_jsonl(tmp_path / "train.jsonl", rows)
+        found = load(tmp_path, model_dir, kind=kind, validation_fraction=0.25)
+        assert (found.train.examples, found.evaluation.examples) == (15, 5)
+
+
+def test_questions_without_any_answer_are_too_few(tmp_path, model_dir):
+    write_jsonl(tmp_path / "train.jsonl", questions(2, unanswered=2))
+    kept = []
+    for seed in range(6):
+        try:
+            kept.append(load(tmp_path, model_dir, kind="question-answering", seed=seed).train.examples)
+        except InvalidData:
+            kept.append(0)
+    assert set(kept) == {0, 1}
