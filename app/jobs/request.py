@@ -65,7 +65,7 @@ Metadata = dict[
 
 _ABOUT = {
     "target_ratio": "The fraction REMOVED of `target_measure`, 0 <= r < 1; 0 only fine-tunes.",
-    "granularity": "What is removed as a whole: unstructured, block:32x32, row, neuron, head, structured, 2:4 ...",
+    "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:32x32, block:32x32, row, unstructured.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
     "target_measure": "What target_ratio counts; flops for units that can be removed, else weights.",
     "task": "Inferred from the columns and the labels when left out.",
