@@ -29,8 +29,8 @@ class Classroom:
         return model
 
 
-def classroom(folder: Path, *, rows: int = 50, family: str = "bert") -> Classroom:
-    model_dir = save_tiny(folder / "model", family)
+def classroom(folder: Path, *, rows: int = 50, family: str = "bert", **sizes: int) -> Classroom:
+    model_dir = save_tiny(folder / "model", family, **sizes)
     data_dir = write_dataset(folder / "data", train=rows)
     config, data = load_config(model_dir), summarise(data_dir)
     task = Task.of("sequence-classification", data, config)

@@ -1,10 +1,20 @@
-"""The distillation loss against the formula, written out."""
+"""The distillation loss against the formula, written out, and a teacher at work on real models."""
 
 import pytest
 import torch
 
-from pruning.spec import Distill
-from pruning.training.distill import distillation_loss
+from pruning.data.labels import Labels
+from pruning.masking.masks import attach_fixed
+from pruning.masking.units import units
+from pruning.model.shrink import shrink
+from pruning.planning.costs import Kept, ModelShape
+from pruning.spec import Distill, Granularity
+from pruning.training.distill import Distillation, distillation_loss
+from pruning.training.tasks import Classification
+from tests.support.models import tiny_inputs, tiny_model
+
+TASK = Classification(Labels(("0", "1"), {"0": 0, "1": 1}, trained=True))
+KEPT = ((0, 2), ())
 
 
 def test_classes_mix_divergence_and_task_loss() -> None:
@@ -29,3 +39,93 @@ def test_regression_is_the_squared_difference() -> None:
     student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [4.0]])
     loss = distillation_loss(student, teacher, torch.tensor(1.0), Distill(weight=0.5))
     assert loss.item() == pytest.approx(0.5 * 2.5 + 0.5)
+
+
+def loss_of(student, teacher, settings, batch, *, kept=None):
+    distillation = Distillation(student, teacher, settings, seed=5, kept=kept)
+    with distillation.attached():
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        outputs = student(**inputs, **distillation.wanted)
+        logits = TASK.logits(outputs, batch)
+        return distillation.loss(outputs, batch, TASK, logits, TASK.loss(logits, batch["labels"]))
+
+
+def batch_for(model):
+    return tiny_inputs(model) | {"labels": torch.tensor([0, 1, 1])}
+
+
+def masked_heads(model, kept):
+    """Gates that leave only the heads `kept` of each layer."""
+    shape = ModelShape.from_config(model.config.to_dict())
+    groups = units(model, shape, Granularity.parse("head"), "weights", 1.0, "global")
+    masks = {
+        name: torch.isin(torch.arange(4), torch.tensor(kept[group.layer])) for name, group in groups.items()
+    }
+    return attach_fixed(model, groups, masks)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_the_parts_of_the_loss_add_up(family):
+    student, teacher = tiny_model(family, seed=0), tiny_model(family, seed=1)
+    batch = batch_for(student)
+    parts = {
+        name: loss_of(student, teacher, Distill(**settings), batch).item()
+        for name, settings in {
+            "logits": {},
+            "hidden": {"weight": 0, "hidden": 1},
+            "attention": {"weight": 0, "attention": 1},
+            "none": {"weight": 0},
+            "all": {"hidden": 3, "attention": 50},
+        }.items()
+    }
+    hidden, attention = parts["hidden"] - parts["none"], parts["attention"] - parts["none"]
+    assert min(hidden, attention) > 0
+    assert parts["all"] == pytest.approx(parts["logits"] + 3 * hidden + 50 * attention, rel=1e-4)
+
+
+def test_a_teacher_has_nothing_to_teach_its_copy():
+    student, teacher = tiny_model("bert"), tiny_model("bert")
+    settings = Distill(weight=1.0, hidden=10.0, attention=10.0, projection=True)
+    assert loss_of(student, teacher, settings, batch_for(student)).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["equal", "nearest"])
+def test_more_padding_changes_nothing(layers):
+    student, teacher = tiny_model("bert", seed=0), tiny_model("bert", seed=1, hidden=48)
+    settings = Distill(hidden=1.0, attention=20.0, layers=layers)
+    batch = batch_for(student)
+    wider = {
+        name: value if name == "labels" else torch.nn.functional.pad(value, (0, 3))
+        for name, value in batch.items()
+    }
+    losses = [loss_of(student, teacher, settings, each).item() for each in (batch, wider)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_masked_and_a_shrunk_student_learn_the_same_attention():
+    """What is gated is left out like what is gone: both compare the same heads."""
+    teacher = tiny_model("bert", seed=1)
+    settings = Distill(weight=0.0, attention=1000.0)
+    masked, shrunk = tiny_model("bert", seed=0), tiny_model("bert", seed=0)
+    masked_heads(masked, KEPT)
+    zeroed = tiny_model("bert", seed=0)
+    masked_heads(zeroed, KEPT).bake(zeroed)
+    shrunk.load_state_dict(zeroed.state_dict())
+    shrink(shrunk, Kept(heads=KEPT, neurons=(tuple(range(48)),) * 2))
+    batch = batch_for(teacher)
+    expected = loss_of(masked, teacher, settings, batch)
+    assert loss_of(shrunk, teacher, settings, batch, kept=KEPT).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+    assert loss_of(zeroed, teacher, settings, batch).item() != pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_a_projection_starts_as_the_identity_or_keeps_lengths():
+    student = tiny_model("bert", seed=0)
+    same = Distillation(student, tiny_model("bert"), Distill(hidden=1.0, projection=True), seed=0)
+    assert torch.equal(same.projection.weight, torch.eye(32))
+    wider = Distillation(student, tiny_model("bert", hidden=48), Distill(hidden=1.0), seed=0)
+    weight = wider.projection.weight
+    assert torch.allclose(weight.T @ weight, torch.eye(32), atol=1e-5)
+    for settings in (Distill(), Distill(projection=True)):
+        assert Distillation(student, tiny_model("bert"), settings, seed=0).projection is None

@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from pruning.errors import Canceled, PruningError
 from pruning.masking.masks import attach_weight_masks
 from pruning.spec import Distill, Training
 from pruning.steps.checkpoint import checkpoints
+from pruning.training.features import hidden_difference
 from pruning.training.train import fit
 from tests.support.training import classroom, same_weights
 
@@ -71,8 +73,17 @@ class Halving:
         return {"extra": self.model.extra.item()}
 
 
-@pytest.mark.parametrize("variant", ["plain", "extended", "masked", "distilled", "bf16"])
-def test_a_run_killed_at_11_resumes_bit_for_bit(room, tmp_path, variant):
+FEATURES = Distill(hidden=2.0, attention=30.0)
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory):
+    """A room whose models have another hidden size."""
+    return classroom(tmp_path_factory.mktemp("wider"), hidden=48)
+
+
+@pytest.mark.parametrize("variant", ["plain", "extended", "masked", "distilled", "features", "wider", "bf16"])
+def test_a_run_killed_at_11_resumes_bit_for_bit(room, wider, tmp_path, variant):
     def run(work, stop=lambda: None):
         model, arguments = room.model(), {}
         if variant == "extended":
@@ -81,6 +92,11 @@ def test_a_run_killed_at_11_resumes_bit_for_bit(room, tmp_path, variant):
             attach_weight_masks(model, {MASKED: model.get_parameter(MASKED) > 0})
         elif variant == "distilled":
             arguments = {"teacher": room.model(), "distill": Distill()}
+        elif variant == "features":
+            arguments = {"teacher": room.model(), "distill": FEATURES}
+        elif variant == "wider":
+            nearest = FEATURES.model_copy(update={"layers": "nearest"})
+            arguments = {"teacher": wider.model(), "distill": nearest}
         elif variant == "bf16":
             arguments = {"precision": "bf16"}
         return model, train(room, model, work, stop=stop, **arguments)
@@ -188,3 +204,98 @@ def test_training_leaves_no_wrapper_and_no_change_of_config(room, tmp_path):
     assert "forward" not in vars(model)
     assert model.config.to_dict() == config
     assert model(**{"input_ids": torch.tensor([[2, 5, 3]])}).logits.dtype == torch.float32
+
+
+def test_distillation_leaves_no_projection_and_no_change_of_attention(room, wider, tmp_path):
+    model, teacher = room.model(), wider.model()
+    names, implementation = list(model.state_dict()), model.config._attn_implementation
+    assert implementation != "eager"
+    train(room, model, tmp_path, teacher=teacher, distill=FEATURES)
+    assert list(model.state_dict()) == names
+    assert {one.config._attn_implementation for one in (model, teacher)} == {implementation}
+
+
+def test_the_projection_learns(room, wider, tmp_path):
+    weights = []
+    for stop in (2, 15):
+        with pytest.raises(Canceled):
+            train(
+                room,
+                room.model(),
+                tmp_path,
+                teacher=wider.model(),
+                distill=FEATURES,
+                stop=stop_after(stop, "preempt"),
+            )
+        newest = checkpoints(tmp_path)[0] / "weights.safetensors"
+        weights.append(load_file(newest)["distillation.weight"])
+    assert weights[0].shape == (48, 32)
+    assert not torch.equal(*weights)
+
+
+def test_a_student_comes_nearer_to_the_features_of_its_teacher(room, tmp_path):
+    torch.manual_seed(0)
+    student, teacher = room.model(dropout=0.0), room.model(dropout=0.0)
+    with torch.no_grad():
+        for parameter in student.bert.encoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    inputs = room.rows.batch(range(16))
+
+    def distance():
+        kinds = {"output_hidden_states": True}
+        answers = [
+            one.eval()(inputs["input_ids"], inputs["attention_mask"], **kinds) for one in (student, teacher)
+        ]
+        own, other = (answer.hidden_states for answer in answers)
+        return hidden_difference(own, other, inputs["attention_mask"], "equal").item()
+
+    before = distance()
+    train(room, student, tmp_path, teacher=teacher, distill=Distill(weight=0.0, hidden=1.0))
+    assert distance() < 0.5 * before
+
+
+def test_what_a_method_learns_does_not_decay(room, tmp_path):
+    """Without a gradient only decay could move the parameter."""
+    model = room.model()
+    extension = Halving(model)
+    extension.penalty = lambda: 0.0 * model.extra
+    options = OPTIONS.model_copy(update={"weight_decay": 0.5})
+    before = model.get_parameter(MASKED).norm()
+    train(room, model, tmp_path, options=options, extension=extension)
+    assert model.extra.item() == 1.0
+    plain = room.model()
+    train(room, plain, tmp_path / "plain", options=OPTIONS.model_copy(update={"weight_decay": 0.0}))
+    assert model.get_parameter(MASKED).norm() < plain.get_parameter(MASKED).norm()
+    assert before > 0
+
+
+def test_the_gradient_of_what_a_method_learns_is_clipped_with_no_weight(room, tmp_path):
+    """A huge penalty on the extension leaves the weights' steps as they are."""
+    trained = []
+    for scale in (1.0, 1e6):
+        model = room.model()
+        extension = Halving(model)
+        extension.penalty = lambda model=model, scale=scale: scale * model.extra**2
+        train(room, model, tmp_path / str(scale), extension=extension)
+        trained.append(model.get_parameter(MASKED))
+    assert torch.equal(*trained)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 trains on a GPU only")
+def test_fp16_learns_and_resumes_with_its_scale(room, tmp_path):
+    arguments = {"precision": "fp16", "device": torch.device("cuda")}
+    whole = room.model(dropout=0.0)
+    result = train(room, whole, tmp_path / "whole", **arguments)
+    assert math.isfinite(result.loss)
+    with pytest.raises(Canceled):
+        train(
+            room,
+            room.model(dropout=0.0),
+            tmp_path / "killed",
+            stop=stop_after(11, "preempt"),
+            **arguments,
+        )
+    assert (checkpoints(tmp_path / "killed")[0] / "scaler.pt").exists()
+    resumed = room.model(dropout=0.0)
+    train(room, resumed, tmp_path / "killed", **arguments)
+    assert same_weights(whole, resumed)
