@@ -32,7 +32,7 @@ def heads_left(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> tuple[tup
 
 def _by_head(mask: Tensor, heads: int) -> Tensor:
     """Whether anything of each head is kept, (heads,), for a mask (parts, features, others)."""
-    return mask.unflatten(1, (heads, -1)).any(dim=(0, 2, 3))
+    return mask.reshape(len(mask), heads, -1).any(dim=(0, 2))
 
 
 def shrink_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
