@@ -30,8 +30,13 @@ def prune(
     out_dir: Path,
     events: Events = lambda event: None,
     should_stop: ShouldStop = lambda: None,
+    *,
+    teacher_dir: Path | None = None,
 ) -> Report:
     """Prune the model in `model_dir` as `spec` says and write the result to `out_dir`.
+
+    With distillation the model learns from that in `teacher_dir`, a model of the same family with the same
+    vocabulary and a head trained for the same labels; by default from its own dense self.
 
     `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors` and
     `README.md`; `out_dir/work` keeps what is needed to go on. Called again with the same arguments it skips
@@ -44,7 +49,7 @@ def prune(
     with _memory_errors(), quiet():
         out_dir.mkdir(parents=True, exist_ok=True)
         with progress.step("load", "loading"):
-            job = open_job(spec, model_dir, dataset_dir, out_dir, progress)
+            job = open_job(spec, model_dir, dataset_dir, out_dir, progress, teacher_dir)
         for notice in job.plan.warnings:
             events(Event("warning", json_of(notice)))
         with deterministic(job.spec.seed, job.device):

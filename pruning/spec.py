@@ -8,11 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Task = Literal["sequence-classification", "regression", "token-classification", "question-answering"]
 Measure = Literal["weights", "flops"]
 Allocation = Literal["global", "native"]
+LayerMap = Literal["equal", "nearest"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal[
     "loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"
 ]
@@ -91,15 +101,29 @@ class Columns(Model):
     answer_starts: str | None = None
 
 
+_EPOCHS = "Times that the training rows are seen; a part of one is allowed."
+_PEAK = "Peak learning rate of the weights (AdamW); it rises from 0 and falls to 0 linearly."
+
+
 class Training(Model):
     """One training stage. Steps are optimizer steps; `max_steps` overrides `epochs` when given."""
 
-    epochs: float = Field(default=3.0, gt=0, le=1000)
-    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    learning_rate: float = Field(default=5e-5, gt=0, lt=1)
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    epochs: float = Field(default=3.0, gt=0, le=1000, description=_EPOCHS)
+    max_steps: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Optimizer steps; when given, in place of epochs."
+    )
+    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description=_PEAK)
+    batch_size: int = Field(default=32, ge=1, le=4096, description="Rows of one optimizer step.")
+    warmup_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the weight matrices (AdamW); biases, norms and what a method learns beside the "
+        "weights never decay.",
+    )
 
 
 class Finetune(Training):
@@ -109,15 +133,47 @@ class Finetune(Training):
 class Recover(Training):
     """Fine-tuning with fixed masks after pruning."""
 
-    epochs: float = Field(default=1.0, gt=0, le=1000)
-    learning_rate: float = Field(default=3e-5, gt=0, lt=1)
+    epochs: float = Field(default=1.0, gt=0, le=1000, description=_EPOCHS)
+    learning_rate: float = Field(default=3e-5, gt=0, lt=1, description=_PEAK)
 
 
 class Distill(Model):
-    """Distillation from the dense model: weight * T^2 * KL(teacher || student) + (1 - weight) * task loss."""
+    """Distillation from a teacher, by default the dense model.
 
-    temperature: float = Field(default=2.0, gt=0, le=100)
-    weight: float = Field(default=0.9, ge=0, le=1)
+    The loss is weight * T^2 * KL(teacher || student) + (1 - weight) * task loss + hidden * MSE of hidden states
+    + attention * MSE of attention probabilities. Padding counts nowhere.
+    """
+
+    temperature: float = Field(
+        default=2.0, gt=0, le=100, description="T: both distributions of the answers are softened by it."
+    )
+    weight: float = Field(
+        default=0.9, ge=0, le=1, description="Part of the teacher's answers; the rest is the task's loss."
+    )
+    hidden: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Weight of the mean squared difference of the hidden states, mean over the matched layers.",
+    )
+    attention: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Weight of the mean squared difference of the attention probabilities, mean over the matched "
+        "layers with as many heads in both models; pruned heads are left out.",
+    )
+    layers: LayerMap = Field(
+        default="equal",
+        description="Which layers of the hidden states are matched. equal: those of the same index, or every "
+        "k-th of the deeper model. nearest: each of four layers of the teacher with the student's layer that is "
+        "least different in the batch (CoFi). Attention always matches by index.",
+    )
+    projection: bool = Field(
+        default=False,
+        description="Whether the student's hidden states go through one learned linear map, at first the "
+        "identity. A teacher of another hidden size needs and gets one.",
+    )
 
 
 class Evaluation(Model):
@@ -134,6 +190,8 @@ class Evaluation(Model):
 class PruneSpec(Model):
     """One request to the engine, complete: with the same model and dataset it gives the same bytes.
 
+    `label_names` are the names of labels and tags that the dataset writes as 0, 1, 2 ...
+
     `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
     fine-tuning only. `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`,
     which also refuses what cannot be done.
@@ -146,6 +204,7 @@ class PruneSpec(Model):
     target_measure: Measure | None = None
     task: Task | None = None
     columns: Columns = Columns()
+    label_names: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = None
     max_length: int = Field(default=128, ge=8, le=512)
     doc_stride: int | None = Field(default=None, ge=1, le=512)
     finetune: Finetune | bool | None = None
@@ -154,8 +213,17 @@ class PruneSpec(Model):
     allocation: Allocation = "global"
     evaluate: Evaluation = Evaluation()
     seed: int = Field(default=0, ge=0, lt=2**31)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
+    compile: bool = False
+    checkpoint_seconds: float = Field(default=60.0, ge=5, le=3600)
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+
+    @field_validator("device")
+    @classmethod
+    def _fp16_needs_a_gpu(cls, device: str, info: ValidationInfo) -> str:
+        if info.data.get("precision") == "fp16" and device != "cuda":
+            raise ValueError("precision 'fp16' trains on a GPU only: set device 'cuda', or precision 'bf16'")
+        return device
 
     @model_validator(mode="after")
     def _measure_fits(self) -> Self:

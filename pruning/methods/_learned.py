@@ -133,6 +133,8 @@ class LearnedMethod(Method):
             teacher=teacher,
             distill=distill,
             extension=learner,
+            compile=spec.compile,
+            checkpoint_seconds=spec.checkpoint_seconds,
         )
         learner.finish()
         densities = masks.densities()

@@ -15,6 +15,7 @@ from pruning.planning.costs import ModelShape, largest_ratio, total_cost
 from pruning.planning.families import family_of
 from pruning.planning.length import check_length
 from pruning.planning.settle import choose, settle, settle_dense
+from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
 
@@ -48,22 +49,30 @@ class Plan(Model):
 
 
 def resolve(
-    spec: PruneSpec, config: Mapping[str, Any], data: DataSummary, length: float | None = None
+    spec: PruneSpec,
+    config: Mapping[str, Any],
+    data: DataSummary,
+    length: float | None = None,
+    teacher: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan a request for the model of a config.json and a summarised dataset.
 
-    `length` is the mean number of tokens of a row when it is known. Raises InvalidSpec, InvalidModel,
+    `length` is the mean number of tokens of a row when it is known, `teacher` the config.json of a teacher other
+    than the dense model. Raises InvalidSpec, InvalidModel,
     InvalidData or TargetUnreachable, each naming the field at fault and the remedy. Planning a plan's own
     `spec` gives the same plan.
     """
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
-    task = spec.task or _infer_task(config, data)
-    trained = labels_for(task, data, config).trained
+    task = spec.task or _infer_task(spec, config, data)
+    trained = labels_for(task, data, config, spec.label_names).trained
     chosen = choose(spec, trained, family) if spec.target_ratio else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
     if chosen is not None:
         check_length(settled, chosen, data)
+    if teacher is not None:
+        check_teacher(settled, config, teacher)
+        check_teacher_labels(task, data, config, teacher, spec.label_names)
     settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
@@ -104,7 +113,7 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
             )
 
 
-def _infer_task(config: Mapping[str, Any], data: DataSummary) -> Task:
+def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -> Task:
     """Rows with tags or answers say it; of labels, real numbers are a regression.
 
     So are whole numbers for a model that already gives one number.
@@ -115,7 +124,7 @@ def _infer_task(config: Mapping[str, Any], data: DataSummary) -> Task:
         return "question-answering"
     if data.classes is None:
         return "regression"
-    if data.numeric_label and labels_for("regression", data, config).trained:
+    if data.numeric_label and not spec.label_names and labels_for("regression", data, config).trained:
         return "regression"
     return "sequence-classification"
 

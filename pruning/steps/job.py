@@ -13,12 +13,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
-from pruning.data.rows import DataSummary, summarise
+from pruning.data.rows import summarise
 from pruning.errors import InvalidModel, InvalidSpec
 from pruning.planning.plan import Plan, resolve
+from pruning.planning.teacher import check_vocabulary
 from pruning.spec import PruneSpec
 from pruning.steps.checkpoint import Steps, file_sha256, key_of
 from pruning.steps.progress import Progress
+from pruning.training.compiled import require_compiler
 from pruning.training.data import Data, load_data
 from pruning.training.tasks import Task, load_config, load_model, load_tokenizer
 
@@ -35,6 +37,7 @@ class Job:
     data: Data
     device: torch.device
     model_dir: Path
+    teacher_dir: Path | None
     out: Path
     steps: Steps
     progress: Progress
@@ -51,6 +54,10 @@ class Job:
         """The task of a model whose head is trained."""
         return replace(self.task, labels=replace(self.task.labels, trained=True))
 
+    def teacher(self, dense_dir: Path) -> Path | None:
+        """The folder of the teacher: the one that was given, else the dense model; None without distillation."""
+        return (self.teacher_dir or dense_dir) if self.spec.distill else None
+
     def load(self, folder: Path) -> PreTrainedModel:
         """A model of this job, on the device."""
         task = self.task if folder == self.model_dir else self.trained_task
@@ -61,44 +68,85 @@ class Job:
         return self.steps.folder / f"{name}.work"
 
 
-def open_job(spec: PruneSpec, model_dir: Path, dataset_dir: Path, out: Path, progress: Progress) -> Job:
-    """Read model and dataset, settle the plan, and find what earlier calls on `out` have finished.
+def open_job(
+    spec: PruneSpec,
+    model_dir: Path,
+    dataset_dir: Path,
+    out: Path,
+    progress: Progress,
+    teacher_dir: Path | None = None,
+) -> Job:
+    """Read models and dataset, settle the plan, and find what earlier calls on `out` have finished.
 
-    Raises what `summarise` and `resolve` raise, InvalidModel, and InvalidSpec when the device is not there.
+    Raises what `summarise` and `resolve` raise, InvalidModel, and InvalidSpec when the device or its compiler is
+    not there or the teacher does not fit.
     """
     device = _device(spec)
     config = load_config(model_dir)
     data = summarise(dataset_dir, spec.columns, beat=progress.check)
-    plan = resolve(spec, config.to_dict(), data)
-    hashes = _hashes(model_dir, data, progress)
+    teacher = None if teacher_dir is None else _teacher_config(teacher_dir)
+    plan = resolve(spec, config.to_dict(), data, teacher=teacher)
+    hashes = {f"dataset/{name}": digest for name, digest in data.sha256.items()}
+    hashes |= _hashes("model", model_dir, progress)
+    if teacher_dir is not None:
+        check_vocabulary(load_tokenizer(model_dir, config).get_vocab(), _teacher_vocabulary(teacher_dir))
+        hashes |= _hashes("teacher", teacher_dir, progress)
     versions = _versions()
-    task = Task.of(plan.task, data, config)
+    task = Task.of(plan.task, data, config, plan.spec.label_names)
     rows = load_data(dataset_dir, data, plan.spec, task, load_tokenizer(model_dir, config), progress.check)
     # Tokenising leaves its truncation in a tokenizer; the one that is exported must be as it was.
     tokenizer = load_tokenizer(model_dir, config)
-    plan = resolve(plan.spec, config.to_dict(), data, rows.train.mean_length)
+    plan = resolve(plan.spec, config.to_dict(), data, rows.train.mean_length, teacher)
     key = key_of(plan.spec.model_dump(mode="json"), hashes, versions, device.type)
     steps = Steps(out / "work" / key[:16], key)
-    return Job(plan, task, tokenizer, rows, device, model_dir, out, steps, progress, hashes, versions)
+    return Job(
+        plan, task, tokenizer, rows, device, model_dir, teacher_dir, out, steps, progress, hashes, versions
+    )
 
 
 def _device(spec: PruneSpec) -> torch.device:
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise InvalidSpec("This machine has no CUDA device.", param="/device", remedy="Use auto or cpu.")
     gpu = spec.device == "cuda" or (spec.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
+    device = torch.device("cuda" if gpu else "cpu")
+    if spec.compile:
+        require_compiler(device)
+    return device
 
 
-def _hashes(model_dir: Path, data: DataSummary, progress: Progress) -> dict[str, str]:
-    if not any(model_dir.glob("*.safetensors")):
+def _teacher_config(folder: Path) -> dict[str, Any]:
+    with _of_the_teacher():
+        config: dict[str, Any] = load_config(folder).to_dict()
+        return config
+
+
+def _teacher_vocabulary(folder: Path) -> dict[str, int]:
+    with _of_the_teacher():
+        vocabulary: dict[str, int] = load_tokenizer(folder, load_config(folder)).get_vocab()
+        return vocabulary
+
+
+@contextmanager
+def _of_the_teacher() -> Iterator[None]:
+    """What is wrong with this model is wrong with the teacher."""
+    try:
+        yield
+    except InvalidModel as error:
+        error.param = "/teacher"
+        raise
+
+
+def _hashes(role: str, folder: Path, progress: Progress) -> dict[str, str]:
+    """The sha256 of every file of a model, by "role/FILE"."""
+    if not any(folder.glob("*.safetensors")):
         raise InvalidModel(
-            "The model has no .safetensors file.", param="/model", remedy="Convert its weights."
+            f"The {role} has no .safetensors file.", param=f"/{role}", remedy="Convert its weights."
         )
-    hashes = {f"dataset/{name}": digest for name, digest in data.sha256.items()}
-    for path in sorted(model_dir.iterdir()):
+    hashes = {}
+    for path in sorted(folder.iterdir()):
         if path.is_file():
             progress.check()
-            hashes[f"model/{path.name}"] = file_sha256(path)
+            hashes[f"{role}/{path.name}"] = file_sha256(path)
     return hashes
 
 

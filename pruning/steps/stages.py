@@ -5,7 +5,7 @@ same as one that ran through.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def prune_model(job: Job, dense_dir: Path) -> Outcome:
                 model=job.load(dense_dir),
                 task=job.trained_task,
                 train=job.data.train,
-                teacher_dir=dense_dir if job.spec.distill else None,
+                teacher_dir=job.teacher(dense_dir),
                 device=job.device,
                 work=job.scratch("prune"),
                 events=job.progress.events,
@@ -146,8 +146,10 @@ def recover(job: Job, dense_dir: Path, outcome: Outcome) -> None:
         model = _pruned(job, outcome)
         zeros = final_masks(model, outcome)
         masks = attach_weight_masks(model, zeros) if zeros else None
-        teacher = job.load(dense_dir) if job.spec.distill else None
-        result = _train(job, model, options, "recover", "recovering", teacher)
+        teacher_dir = job.teacher(dense_dir)
+        teacher = None if teacher_dir is None else job.load(teacher_dir)
+        kept_heads = None if outcome.kept is None else outcome.kept.heads
+        result = _train(job, model, options, "recover", "recovering", teacher, kept_heads)
         if masks is not None:
             masks.bake(model)
         job.steps.save("recover", asdict(result), lambda folder: save_model(model, str(folder / _RECOVERED)))
@@ -220,6 +222,7 @@ def _train(
     name: str,
     phase: Phase,
     teacher: PreTrainedModel | None,
+    kept_heads: Sequence[Sequence[int]] | None = None,
 ) -> FitResult:
     return fit(
         model,
@@ -236,4 +239,7 @@ def _train(
         span=job.progress.span,
         teacher=teacher,
         distill=job.spec.distill if isinstance(job.spec.distill, Distill) else None,
+        kept_heads=kept_heads,
+        compile=job.spec.compile,
+        checkpoint_seconds=job.spec.checkpoint_seconds,
     )

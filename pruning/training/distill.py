@@ -135,15 +135,3 @@ def _head_masks(student: PreTrainedModel) -> dict[int, Tensor]:
         for name, group in masks.groups.items()
         if isinstance(group, SlotUnits) and group.kind == "heads"
     }
-
-
-def _head_masks(student: PreTrainedModel) -> dict[int, Tensor]:
-    """The mask (heads,) of each layer of a student whose heads are being pruned."""
-    masks = getattr(student, ATTRIBUTE, None)
-    if masks is None:
-        return {}
-    return {
-        group.layer: masks.source(name).kept
-        for name, group in masks.groups.items()
-        if isinstance(group, SlotUnits) and group.kind == "heads"
-    }
