@@ -70,6 +70,7 @@ _ABOUT = {
     "target_measure": "What target_ratio counts; flops for units that can be removed, else weights.",
     "task": "Inferred from the columns and the labels when left out.",
     "columns": "Names of the dataset's columns; those left out have usual names.",
+    "label_names": "Names of the labels or tags that the dataset writes as 0, 1, 2 ...",
     "max_length": "Most tokens of a row; longer ones are cut, contexts of questions become several windows.",
     "doc_stride": "Question answering: tokens that neighbouring windows share; by default 128, or a third of max_length.",
     "finetune": "Dense fine-tuning before pruning; on when the model has no trained head for the task.",

@@ -1,12 +1,12 @@
 """Which output of a model stands for which label of a dataset. Imports no torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pruning.data.columns import Layout
 from pruning.data.rows import DataSummary
-from pruning.errors import InvalidData
+from pruning.errors import InvalidData, InvalidSpec
 from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Task
 
@@ -31,13 +31,32 @@ class Labels:
     trained: bool
 
 
-def labels_for(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labels:
+def labels_for(
+    task: Task, data: DataSummary, config: Mapping[str, Any], names: Sequence[str] | None = None
+) -> Labels:
     """Match the dataset's labels to the model's trained head, or lay out a new head.
 
     A trained head is used when it holds every class of the dataset, by name or by integer. `config` is the
-    content of config.json. Raises InvalidData when dataset and task do not fit.
+    content of config.json, `names` are those of the dataset's integers. Raises InvalidData when dataset and task do
+    not fit, and InvalidSpec when `names` do not.
     """
     _check_layout(task, data)
+    if names is not None:
+        _check_names(task, data, names)
+        return _named(task, data, config, tuple(names))
+    return _labels(task, data, config)
+
+
+def _named(task: Task, data: DataSummary, config: Mapping[str, Any], names: tuple[str, ...]) -> Labels:
+    """The labels of a dataset of integers with names; a trained head without names of its own takes them."""
+    by_number = _labels(task, data, config)
+    if by_number.trained and by_number.names == tuple(f"LABEL_{index}" for index in range(len(names))):
+        return replace(by_number, names=names)
+    found = _labels(task, data.model_copy(update={"classes": names, "numeric_label": False}), config)
+    return replace(found, ids={str(index): found.ids[name] for index, name in enumerate(names)})
+
+
+def _labels(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labels:
     suffix = AUTO_CLASSES[task].removeprefix("AutoModel")
     trained = any(str(name).endswith(suffix) for name in config.get("architectures") or ())
     names = _head_names(config) if trained else ()
@@ -73,6 +92,21 @@ def _check_layout(task: Task, data: DataSummary) -> None:
         param="/task",
         remedy=f"Use task {fitting}, or name other columns.",
     )
+
+
+def _check_names(task: Task, data: DataSummary, names: Sequence[str]) -> None:
+    problem = remedy = ""
+    if task in ("regression", "question-answering"):
+        problem, remedy = f"label_names has no meaning for {task}.", "Leave it out."
+    elif data.classes is None or not data.numeric_label:
+        problem, remedy = "label_names is for labels that are whole numbers.", "Leave it out."
+    elif len(names) < 2 or len({name.casefold() for name in names}) < len(names):
+        problem, remedy = "label_names must be at least two different names.", "Name every label once."
+    elif strange := [name for name in data.classes if not 0 <= int(name) < len(names)]:
+        problem = f"label_names has {len(names)} names, and the dataset has the label {strange[0]}."
+        remedy = "Give a name to every label, from 0 on."
+    if problem:
+        raise InvalidSpec(problem, param="/label_names", remedy=remedy)
 
 
 def _head_names(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from pruning.data.columns import Layout, infer_columns, layout_of
 from pruning.data.examples import AnyExample, example
 from pruning.data.readers import LIMITS, Limits, find_splits, read
-from pruning.data.scan import Scan, classes, labels_field
+from pruning.data.scan import Scan, classes, learnt_field
 from pruning.errors import InvalidData
 from pruning.spec import Columns
 
@@ -68,7 +68,7 @@ def summarise(
         for number, row in read(path, limits):
             names = names or infer_columns(row, columns or Columns())
             if split not in scans:
-                scans[split] = Scan(path, labels_field(names))
+                scans[split] = Scan(path, learnt_field(names))
             scan = scans[split]
             if scan.rows % _ROWS_BETWEEN_BEATS == 0:
                 beat()

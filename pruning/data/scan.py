@@ -17,10 +17,10 @@ _PREFIX = re.compile(r"^[BIESLU]-")
 
 @dataclass
 class Scan:
-    """What the rows of one file have shown so far. `field` is the field of `Columns` that holds the labels."""
+    """What the rows of one file have shown so far. `learnt` is the field of `Columns` that holds what is to be learnt."""
 
     path: Path
-    field: str
+    learnt: str
     rows: int = 0
     characters: int = 0
     answered: int = 0
@@ -33,7 +33,7 @@ class Scan:
     @property
     def noun(self) -> str:
         """What a label is called."""
-        return "tag" if self.field == "tags" else "label"
+        return "tag" if self.learnt == "tags" else "label"
 
     def add(self, number: int, row: Row, found: AnyExample) -> None:
         """Take one row, and the example it holds, into account; labels of a test split do not count."""
@@ -67,7 +67,7 @@ class Scan:
                 f"the {self.noun} {value!r} mixes texts and numbers; an earlier {self.noun} is {first!r}"
             )
             remedy = f"Write all {self.noun}s as texts or all as numbers."
-            raise broken(self.path, number, problem, remedy, param=f"/columns/{self.field}")
+            raise broken(self.path, number, problem, remedy, param=f"/columns/{self.learnt}")
         as_number = _number(value)
         self.numeric = self.numeric and as_number is not None
         self.whole = self.whole and as_number is not None and as_number.is_integer()
@@ -75,7 +75,7 @@ class Scan:
             self.labels[value] = number
 
 
-def labels_field(columns: Columns) -> str:
+def learnt_field(columns: Columns) -> str:
     """The field of `columns` that names what is to be learnt."""
     if columns.tags is not None:
         return "tags"
@@ -84,12 +84,12 @@ def labels_field(columns: Columns) -> str:
 
 def classes(train: Scan, validation: Scan | None) -> tuple[tuple[str, ...] | None, bool]:
     """The class names in order, or None for real numbers and answers; and whether all labels are numbers."""
-    if train.field == "answers":
+    if train.learnt == "answers":
         _check_answered(train)
         return None, False
     scans = [train, validation] if validation else [train]
     numeric = all(scan.numeric for scan in scans)
-    param, noun = f"/columns/{train.field}", train.noun
+    param, noun = f"/columns/{train.learnt}", train.noun
     if len(train.labels) < 2:
         every = "token" if noun == "tag" else "row"
         problem = f"Every {every} of {train.path.name} has the {noun} {next(iter(train.labels))!r}."
@@ -119,11 +119,11 @@ def _check_known(train: Scan, validation: Scan) -> None:
         if _type(validation, value) not in known:
             problem = f"no training row has the {noun} {value!r}"
             remedy = f"Correct the {noun} or add training rows."
-            raise broken(validation.path, number, problem, remedy, param=f"/columns/{validation.field}")
+            raise broken(validation.path, number, problem, remedy, param=f"/columns/{validation.learnt}")
 
 
 def _type(scan: Scan, value: Label) -> str:
-    return _PREFIX.sub("", str(value), count=1) if scan.field == "tags" else str(value)
+    return _PREFIX.sub("", str(value), count=1) if scan.learnt == "tags" else str(value)
 
 
 def _number(value: Label) -> float | None:

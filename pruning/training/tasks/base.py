@@ -38,9 +38,11 @@ class Task(ABC):
             _KINDS[cls.kind] = cls
 
     @staticmethod
-    def of(kind: spec.Task, data: DataSummary, config: PretrainedConfig) -> "Task":
-        """The task of a dataset for a model whose configuration is `config`; raises InvalidData."""
-        return _KINDS[kind].build(labels_for(kind, data, config.to_dict()), data)
+    def of(
+        kind: spec.Task, data: DataSummary, config: PretrainedConfig, names: Sequence[str] | None = None
+    ) -> "Task":
+        """The task of a dataset for a model whose configuration is `config`; raises what `labels_for` raises."""
+        return _KINDS[kind].build(labels_for(kind, data, config.to_dict(), names), data)
 
     @classmethod
     def build(cls, labels: Labels, data: DataSummary) -> "Task":

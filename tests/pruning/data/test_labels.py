@@ -2,7 +2,7 @@ import pytest
 
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
-from pruning.errors import InvalidData
+from pruning.errors import InvalidData, InvalidSpec
 
 HEAD = {"architectures": ["BertForSequenceClassification"]}
 
@@ -66,3 +66,82 @@ def test_a_regression_needs_numbers_and_one_output():
 def test_real_numbers_are_no_classes():
     with pytest.raises(InvalidData, match="not classes"):
         labels_for("sequence-classification", data(None, numeric=True), HEAD)
+
+
+TAGGER = {"architectures": ["BertForTokenClassification"]}
+
+
+def rows(**columns):
+    fields = {"splits": {"train": 9}, "columns": {}, "sha256": {}, "mean_characters": 1.0}
+    return DataSummary(**fields | columns)
+
+
+TAGS = rows(tokens="tokens", tags="tags", classes=("0", "1", "2"), numeric_label=True)
+ANSWERS = rows(context="context", question="question", answers="answers")
+
+
+def test_a_head_is_trained_for_its_own_task_only():
+    names = {"id2label": {"0": "O", "1": "B-X", "2": "I-X"}}
+    assert labels_for("token-classification", TAGS, TAGGER | names).trained
+    assert labels_for("token-classification", TAGS, TAGGER | names).names == ("O", "B-X", "I-X")
+    assert not labels_for("token-classification", TAGS, HEAD | names).trained
+    numbers = data(("0", "1", "2"), numeric=True)
+    assert not labels_for("sequence-classification", numbers, TAGGER | names).trained
+    reader = {"architectures": ["RobertaForQuestionAnswering"]}
+    assert labels_for("question-answering", ANSWERS, reader).trained
+    assert not labels_for("question-answering", ANSWERS, HEAD).trained
+
+
+@pytest.mark.parametrize(
+    ("task", "found", "remedy"),
+    [
+        ("sequence-classification", TAGS, "token-classification"),
+        ("regression", ANSWERS, "question-answering"),
+        ("question-answering", TAGS, "token-classification"),
+        ("token-classification", data(("0", "1"), numeric=True), "sequence-classification"),
+    ],
+)
+def test_rows_that_do_not_fit_the_task_are_refused(task, found, remedy):
+    with pytest.raises(InvalidData) as caught:
+        labels_for(task, found, HEAD)
+    assert caught.value.param == "/task"
+    assert f"Use task {remedy}" in caught.value.remedy
+
+
+class TestNames:
+    def test_integers_take_the_names_given(self):
+        found = labels_for("token-classification", TAGS, HEAD, ["O", "B-X", "I-X", "B-Y"])
+        assert found.names == ("O", "B-X", "I-X", "B-Y")
+        assert found.ids == {"0": 0, "1": 1, "2": 2, "3": 3}
+        assert not found.trained
+
+    def test_a_trained_head_keeps_its_own_order(self):
+        head = TAGGER | {"id2label": {"0": "B-X", "1": "I-X", "2": "O"}}
+        found = labels_for("token-classification", TAGS, head, ["O", "B-X", "I-X"])
+        assert found.trained
+        assert found.names == ("B-X", "I-X", "O")
+        assert found.ids == {"0": 2, "1": 0, "2": 1}
+
+    def test_a_trained_head_without_names_takes_them(self):
+        head = TAGGER | {"id2label": {str(index): f"LABEL_{index}" for index in range(3)}}
+        found = labels_for("token-classification", TAGS, head, ["O", "B-X", "I-X"])
+        assert (found.trained, found.names) == (True, ("O", "B-X", "I-X"))
+
+    @pytest.mark.parametrize(
+        ("task", "found", "names", "problem"),
+        [
+            ("regression", data(("0", "1"), numeric=True), ["a", "b"], "no meaning for regression"),
+            ("question-answering", ANSWERS, ["a", "b"], "no meaning for question-answering"),
+            ("sequence-classification", data(("x", "y"), numeric=False), ["a", "b"], "whole numbers"),
+            ("sequence-classification", data(None, numeric=True), ["a", "b"], "whole numbers"),
+            ("token-classification", TAGS, ["a", "A", "b"], "different names"),
+            ("token-classification", TAGS, ["a"], "different names"),
+            ("token-classification", TAGS, ["a", "b"], "has the label 2"),
+            ("sequence-classification", data(("-1", "1"), numeric=True), ["a", "b"], "has the label -1"),
+        ],
+    )
+    def test_names_that_do_not_fit_are_refused(self, task, found, names, problem):
+        with pytest.raises(InvalidSpec, match=problem) as caught:
+            labels_for(task, found, HEAD, names)
+        assert caught.value.param == "/label_names"
+        assert caught.value.remedy

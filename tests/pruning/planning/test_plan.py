@@ -110,6 +110,50 @@ class TestChoices:
                 assert resolve(first.spec, config, data()) == first
 
 
+def rows(**columns):
+    return data(**{"text": None, "label": None, "classes": None, "numeric_label": False} | columns)
+
+
+TAGS = rows(tokens="tokens", tags="ner_tags", classes=("B-X", "O"))
+QUESTIONS = rows(context="context", question="question", answers="answers")
+
+
+class TestRows:
+    def test_the_rows_say_the_task(self):
+        assert plan(PRETRAINED, TAGS).task == "token-classification"
+        assert plan(PRETRAINED, QUESTIONS).task == "question-answering"
+        reader = CONFIG | {"architectures": ["BertForQuestionAnswering"]}
+        assert plan(reader, QUESTIONS).method == "kprune"
+        assert plan(CONFIG, TAGS).method == "leap"
+
+    def test_names_for_integers_make_classes_of_them(self):
+        found = plan(REGRESSOR, label_names=["bad", "good"])
+        assert found.task == "sequence-classification"
+        assert resolve(found.spec, REGRESSOR, data()) == found
+
+    def test_windows_share_a_third_of_their_tokens_at_most(self):
+        assert plan(PRETRAINED, QUESTIONS).spec.doc_stride == 42
+        found = plan(PRETRAINED, QUESTIONS, max_length=512)
+        assert found.spec.doc_stride == 128
+        assert resolve(found.spec, PRETRAINED, QUESTIONS) == found
+        assert plan(PRETRAINED, QUESTIONS, doc_stride=5).spec.doc_stride == 5
+
+    @pytest.mark.parametrize(
+        ("summary", "request_", "param", "remedy"),
+        [
+            (QUESTIONS, {"doc_stride": 43}, "/doc_stride", "at most 42"),
+            (QUESTIONS, {"max_length": 31}, "/max_length", "at least 32"),
+            (TAGS, {"doc_stride": 20}, "/doc_stride", "Leave it out"),
+            (None, {"doc_stride": 20}, "/doc_stride", "Leave it out"),
+        ],
+    )
+    def test_a_stride_that_cannot_be_is_refused(self, summary, request_, param, remedy):
+        with pytest.raises(InvalidSpec) as caught:
+            plan(PRETRAINED, summary, **request_)
+        assert caught.value.param == param
+        assert remedy in caught.value.remedy
+
+
 class TestLength:
     def test_it_is_guessed_from_the_characters(self):
         found = plan()
