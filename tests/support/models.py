@@ -124,8 +124,9 @@ def tiny_config(
         "intermediate_size": ffn,
     }
     if family == "modernbert":
-        special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-        return kind(local_attention=8, global_attn_every_n_layers=2, **special, **common)
+        special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+        ends = {"bos_token_id": 2, "eos_token_id": 3}
+        return kind(local_attention=8, global_attn_every_n_layers=2, **special, **ends, **common)
     common |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     match family:
         case "electra":
