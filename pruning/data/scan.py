@@ -17,7 +17,7 @@ _PREFIX = re.compile(r"^[BIESLU]-")
 
 @dataclass
 class Scan:
-    """What the rows of one file have shown so far. `learnt` is the field of `Columns` that holds what is to be learnt."""
+    """What the rows of one file have shown so far; `learnt` is the field of `Columns` that names what is learnt."""
 
     path: Path
     learnt: str

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -74,7 +75,42 @@ def test_columns_with_unusual_names_are_named_at_completion(service: Service) ->
     summary = service.client.post(url, json={"columns": columns}).json()["summary"]
     assert {name: summary[name] for name in columns} == columns
     job = service.job(dataset=dataset_id)
-    assert job["spec"]["columns"] == {"text": "bar", "text_pair": None, "label": "mark"}
+    assert named(job) == {"text": "bar", "label": "mark"}
+
+
+def named(job: dict[str, Any]) -> dict[str, str]:
+    """The columns that a job uses."""
+    return {field: name for field, name in job["spec"]["columns"].items() if name is not None}
+
+
+def test_tags_and_answers_are_summarised_and_planned(service: Service) -> None:
+    sentence = {"tokens": ["Ann", "met", "Bob"], "ner_tags": [1, 0, 1]}
+    asked = {"context": "Ann met Bob", "question": "Who?", "answers": {"text": ["Ann"], "answer_start": [0]}}
+    for row, task, columns in (
+        (sentence, "token-classification", {"tokens": "tokens", "tags": "ner_tags"}),
+        (asked, "question-answering", {name: name for name in asked}),
+    ):
+        dataset_id = service.complete("datasets", {"train.jsonl": (json.dumps(row) + "\n").encode() * 64})
+        summary = service.client.get(f"/v1/datasets/{dataset_id}").json()["summary"]
+        assert {field: summary[field] for field in columns} == columns
+        job = service.job(dataset=dataset_id, max_length=64)
+        assert job["task"] == task
+        assert named(job) == columns
+        wrong = service.request(dataset=dataset_id, task="sequence-classification")
+        refused = problem(service.client.post("/v1/jobs", json=wrong), 422, "invalid_data", "/task")
+        assert f"Use task {task}" in refused["detail"]
+    broken = service.upload("datasets", {"train.jsonl": json.dumps(sentence | {"ner_tags": [1]}).encode()})
+    reply = problem(
+        service.client.post(f"/v1/datasets/{broken}/complete"), 422, "invalid_data", "/columns/tags"
+    )
+    assert "line 1: 1 tags for 3 tokens" in reply["detail"]
+
+
+def test_labels_that_are_numbers_take_names(service: Service) -> None:
+    job = service.job(label_names=["bad", "good"])
+    assert job["spec"]["label_names"] == ["bad", "good"]
+    refused = service.client.post("/v1/jobs", json=service.request(label_names=["bad"]))
+    problem(refused, 422, "invalid_spec", "/label_names")
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)

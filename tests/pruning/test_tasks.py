@@ -18,7 +18,7 @@ from pruning.spec import Evaluation, Finetune, PruneSpec, Recover
 from tests.support.data import questions, tagged_sentences, write_jsonl
 from tests.support.models import save_untrained
 
-EVALUATION = Evaluation(sequence_length=16, rounds=3, batch_sizes=(1,))
+EVALUATION = Evaluation(latency=False)
 
 
 def request(**changes):
