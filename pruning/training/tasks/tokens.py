@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pruning.data.examples import Tagged
+from pruning.errors import InvalidData
 from pruning.spec import PruneSpec
 from pruning.training.tasks.base import Task
 from pruning.training.tasks.encoded import IGNORED, Batch, Encoded, Rows, chunks
@@ -58,7 +59,7 @@ class TokenClassification(Task):
         """Tokenise sentences, their words joined by blanks as a user's text would be; what is too long is cut.
 
         A word that is cut off, or that the tokenizer drops, is neither trained on nor judged; a sentence without
-        any other word is left out.
+        any other word is left out. Raises InvalidData where that leaves nothing, and for an unknown tag.
         """
         rows, labels = Rows(), []
         for chunk in chunks(examples, beat):
@@ -73,6 +74,12 @@ class TokenClassification(Task):
                 if (found != IGNORED).any():
                     rows.add(encoding, row)
                     labels.append(found)
+        if not labels:
+            raise InvalidData(
+                "The model's tokenizer gives no token for any word of a split.",
+                param="/columns/tokens",
+                remedy="Check that the model is made for this language.",
+            )
         return TaggedRows(**rows.flat(), labels=np.concatenate(labels), pad_token=tokenizer.pad_token_id)
 
     def _labels(self, example: Tagged, spans: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -86,6 +86,8 @@ def test_a_sentence_without_a_token_is_left_out():
     rows = TASK.encode(
         [Tagged(("\x00",), ("O",)), Tagged(("a",), ("O",))], Tokenizer(), PruneSpec(target_ratio=0)
     )
+    with pytest.raises(InvalidData, match="no token for any word"):
+        TASK.encode([Tagged(("\x00",), ("O",))], Tokenizer(), PruneSpec(target_ratio=0))
     assert [row["input_ids"] for row in (rows[index] for index in range(len(rows)))] == [[2, 9, 3]]
 
 
