@@ -48,7 +48,7 @@ class Sublayer(ABC):
     """What attention and FFN share: an output projection, the norm after it, and units of `size` columns each."""
 
     output: Affine
-    norm: nn.LayerNorm
+    norm: nn.Module
     size: int
 
     @property

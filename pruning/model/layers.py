@@ -32,7 +32,7 @@ class Writer:
 
     def split(self, values: Tensor) -> Tensor:
         """A view of (outputs, ...) as (parts, features, ...)."""
-        return values.unflatten(0, (self.parts, values.shape[0] // self.parts))
+        return values.view(self.parts, values.shape[0] // self.parts, *values.shape[1:])
 
     def rows(self, features: Tensor) -> Tensor:
         """The outputs that the features own: int64 (chosen,) to (parts * chosen,)."""

@@ -127,4 +127,4 @@ def _narrowed(linear: Any, values: Tensor) -> Tensor:
 
 def _split(linear: Any, values: Tensor) -> Tensor:
     """(outputs, ...) as (parts, outputs of each, ...)."""
-    return values.unflatten(0, (linear.parts, len(values) // linear.parts))
+    return values.view(linear.parts, len(values) // linear.parts, *values.shape[1:])
