@@ -65,10 +65,11 @@ class HardConcreteMask(ScoredMask):
     def factors(self) -> Tensor:
         """What the weights of kept units are multiplied by when the gates become 0 or 1, (count,).
 
-        The gate without noise; but not less than 0.01, so that a unit that is kept although its gate was shut does
-        not become a zero, and learns on.
+        The gate without noise; 0.01 for a unit that is kept although its gate is shut, so that it does not become a
+        zero, and learns on.
         """
-        return expected(self.scores.detach()).clamp(min=_CRACK).where(self.kept, 1.0)
+        gates = expected(self.scores.detach())
+        return torch.where(gates > 0, gates, _CRACK).where(self.kept, 1.0)
 
 
 class HardConcreteMasks(PenalisedMasks):

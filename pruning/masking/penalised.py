@@ -28,15 +28,19 @@ _STRONGEST = 100.0
 _MEMORY = 0.05  # weight of the newest step in the running mean of the squared gradients
 
 
-def pressure(integral: Tensor, lag: Tensor) -> tuple[Tensor, Tensor]:
+def pressure(integral: float, lag: float) -> tuple[float, float]:
     """A proportional-integral controller: the new integral, and the pressure in units of the task's gradient.
 
     `lag` is how far the marginal score is above its path, counted in steps of its optimizer, which moves a score by
     about one step where the pressure is well above 1 and by that part of a step where it is below. Negative pressure
-    pushes scores up: more has gone than was planned. All 0-d.
+    pushes scores up: more has gone than was planned.
     """
-    integral = (integral + _INTEGRAL * lag).clamp(-_STRONGEST, _STRONGEST)
-    return integral, (integral + _PROPORTIONAL * lag).clamp(-_STRONGEST, _STRONGEST)
+    integral = _limited(integral + _INTEGRAL * lag)
+    return integral, _limited(integral + _PROPORTIONAL * lag)
+
+
+def _limited(value: float) -> float:
+    return min(max(value, -_STRONGEST), _STRONGEST)
 
 
 class PenalisedMasks(LearnedMasks):
@@ -90,14 +94,15 @@ class PenalisedMasks(LearnedMasks):
         """Set the strength so that the marginal score goes to `goal`; `step` is the optimizer's step of a score.
 
         Pressure 1 is a penalty whose gradient at the marginal unit is the root mean square of the task's gradients,
-        on average over groups. Waits for nothing on the device.
+        on average over groups.
         """
-        marginal = self.marginal(budget)
-        integral, push = pressure(self.integral, (marginal.double() - goal) / step)
-        self.integral.copy_(integral)
-        odds = torch.sigmoid(marginal - self.shift)
-        sizes = self.energies.new_tensor([group.count for group in self.groups.values()])
-        self.strength.copy_(push * (sizes * self.energies.sqrt()).sum() / (odds * (1 - odds)))
+        marginal = float(self.marginal(budget))
+        integral, push = pressure(float(self.integral), (marginal - goal) / step)
+        self.integral.fill_(integral)
+        odds = 1 / (1 + math.exp(self.shift - marginal))
+        energies = zip(self.groups.values(), self.energies.tolist(), strict=True)
+        scale = sum(group.count * math.sqrt(energy) for group, energy in energies)
+        self.strength.fill_(push * scale / (odds * (1 - odds)))
 
     def marginal(self, budget: float) -> Tensor:
         """The score, 0-d, of the last unit within `budget` when all groups compete."""

@@ -9,9 +9,6 @@ from pruning.masking.learned import LearnedMask, LearnedMasks
 from pruning.masking.select import Scope, keep_counts, keep_top, lowest_kept
 from pruning.masking.units import Units
 
-_REFRESH = 25
-"""Steps between two searches for the score that all groups share as their limit (movement pruning, released code)."""
-
 
 class MagnitudeMask(LearnedMask):
     """A mask that ranks units by the root mean square of their weights, as they are now, also of dropped units.
@@ -69,11 +66,12 @@ class RankedMasks(LearnedMasks):
         self.even = even
         self.register_buffer("limit", torch.tensor(-torch.inf))
 
-    def refresh(self, budget: float, step: int) -> None:
+    def refresh(self, budget: float, *, search: bool) -> None:
         """Choose again, without waiting for the device.
 
-        Local scope keeps exact counts. Global scope looks for the common limit every 25 steps only; between them
-        a unit is kept when it passes the limit, or is the best of its group.
+        Local scope keeps exact counts. Global scope finds the common limit only when it is to `search`, because that
+        ranks all units at once; between two searches a unit is kept when it passes the limit, or is the best of its
+        group.
         """
         importance = {name: self.learned(name).importance() for name in self.groups}
         if self.even or self.scope == "local":
@@ -81,7 +79,7 @@ class RankedMasks(LearnedMasks):
             counts = keep_counts(sizes, self.unit_costs(), budget, even=self.even)
             kept = {name: keep_top(scores, counts[name]) for name, scores in importance.items()}
         else:
-            if step % _REFRESH == 0:
+            if search:
                 self.limit.copy_(lowest_kept(importance, self.unit_costs(), budget))
             kept = {
                 name: (scores >= self.limit) | (scores == scores.max()) for name, scores in importance.items()

@@ -27,7 +27,7 @@ class GradualMagnitude(LearnedMethod):
 
         scope: Scope = Field(
             default="global",
-            description="global: all units compete, and the magnitude that decides is looked up every 25 steps. "
+            description="global: all units compete; the magnitude that decides is looked up every 25 steps at least. "
             "local: every matrix (or the heads, and the neurons, of every layer) keeps the same fraction.",
         )
         regrow: bool = Field(

@@ -45,8 +45,8 @@ class Movement(LearnedMethod):
         )
         scope: Scope = Field(
             default="global",
-            description="global: all units compete, and the score that decides is looked up every 25 steps. local: "
-            "every matrix (or the heads, and the neurons, of every layer) keeps the same fraction.",
+            description="global: all units compete; the score that decides is looked up every 25 steps at least. "
+            "local: every matrix (or the heads, and the neurons, of every layer) keeps the same fraction.",
         )
 
     settings: Settings

@@ -162,8 +162,3 @@ def test_thresholds_reach_the_target_in_short_and_longer_runs(steps: int, target
     assert reached[-1] == pytest.approx(target, abs=0.02)
     assert min(reached) > target * 0.9  # no overshoot
     assert reached[steps // 8] > 0.5  # not at once
-
-
-def test_schedule() -> None:
-    assert [linear_decay(step, 10, 5) for step in (0, 1, 5, 10)] == [0, 0.2, 1, 0]
-    assert logit(0.5) == 0

@@ -1,0 +1,103 @@
+"""Movement and gradual magnitude: the masks of a run follow the published schedule, step by step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pruning.masking.ranked import MagnitudeMask
+from pruning.methods import create
+from pruning.methods._learned import LearnedMethod, LearnedTraining
+from tests.support.learning import Run
+from tests.support.training import Classroom, classroom
+
+METHODS = ("movement", "gradual_magnitude")
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Classroom:
+    return classroom(tmp_path_factory.mktemp("room"))
+
+
+def _learner(run: Run, steps: int, **settings: Any) -> LearnedTraining:
+    method = create(run.spec.method, settings)
+    assert isinstance(method, LearnedMethod)
+    context = run.context()
+    learner = method.learner(context, context.groups(), steps)
+    learner.masks.attach(run.model)
+    return learner
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "structured"])
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_kept_falls_on_the_cubic(
+    room: Classroom, tmp_path: Path, name: str, scope: str, granularity: str
+) -> None:
+    run = Run(name, room, tmp_path, granularity=granularity, target_measure="weights", target_ratio=0.6)
+    learner = _learner(run, 100, scope=scope, prune_from=0.25, prune_until=0.75, freeze_at=0.9)
+    masks = learner.masks
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for scores in masks.scores():
+            scores.copy_(torch.randn(len(scores), generator=generator))
+    unit = max(group.cost for group in masks.groups.values())
+    everything = sum(group.count * group.cost for group in masks.groups.values())
+    for step in range(0, 90, 6):
+        learner.advance(step, 100)
+        left = 1 - min(1, max(0, (step - 25) / 50))
+        expected = everything * (0.4 + 0.6 * left**3)
+        kept = masks.density() * everything
+        assert kept == pytest.approx(expected, abs=len(masks.groups) * unit if scope == "global" else unit)
+        assert not masks.frozen
+    learner.advance(90, 100)
+    assert masks.frozen
+    smallest = min(group.cost for group in masks.groups.values())
+    assert 0.4 * everything - smallest < masks.density() * everything <= 0.4 * everything * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_groups_of_local_scope_keep_one_fraction(room: Classroom, tmp_path: Path, name: str) -> None:
+    run = Run(name, room, tmp_path, granularity="unstructured", target_ratio=0.75)
+    assert set(run.prune(max_steps=4, scope="local").details["density"].values()) == {0.25}
+
+
+def test_movement_learns_scores_that_decide(room: Classroom, tmp_path: Path) -> None:
+    run = Run("movement", room, tmp_path, granularity="unstructured")
+    learner = _learner(run, 10)
+    assert [len(group["params"]) for group in learner.parameter_groups()] == [12]
+    assert all((scores == 0).all() for scores in learner.masks.scores())
+    first = next(iter(learner.masks.groups))
+    outcome = Run("movement", room, tmp_path, granularity="unstructured").prune(scope="local")
+    magnitude = Run("gradual_magnitude", room, tmp_path / "other", granularity="unstructured").prune(
+        scope="local"
+    )
+    assert outcome.weight_masks is not None
+    assert magnitude.weight_masks is not None
+    assert not torch.equal(outcome.weight_masks[f"{first}.weight"], magnitude.weight_masks[f"{first}.weight"])
+
+
+def test_regrowing_is_an_option_of_gradual_magnitude(room: Classroom, tmp_path: Path) -> None:
+    for regrow in (False, True):
+        learner = _learner(Run("gradual_magnitude", room, tmp_path), 10, regrow=regrow)
+        sources = [learner.masks.source(name) for name in learner.masks.groups]
+        assert all(isinstance(source, MagnitudeMask) and source.regrow is regrow for source in sources)
+        assert learner.parameter_groups() == []
+    runs = [
+        Run("gradual_magnitude", room, tmp_path / str(regrow), granularity="block:4x8") for regrow in (0, 1)
+    ]
+    losses = [run.prune(max_steps=6, regrow=bool(regrow)).details["loss"] for regrow, run in enumerate(runs)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(("total", "every"), [(100, 1), (2_000, 10), (50_000, 25)])
+def test_short_runs_search_at_every_step_and_long_ones_every_25(
+    room: Classroom, tmp_path: Path, total: int, every: int
+) -> None:
+    learner = _learner(Run("gradual_magnitude", room, tmp_path), total)
+    searches: list[bool] = []
+    learner.masks.refresh = lambda budget, *, search: searches.append(search)  # type: ignore[attr-defined]
+    for step in range(60):
+        learner.advance(step, total)
+    assert [step for step, search in enumerate(searches) if search] == list(range(0, 60, every))
