@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -100,6 +102,16 @@ def test_an_unreadable_config_or_tokenizer_is_refused(tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(InvalidModel, match=r"config\.json"):
         load_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "field"), [("bert", "hidden_dropout_prob"), ("modernbert", "layer_types")]
+)
+def test_a_field_of_another_type_is_refused_by_name(tmp_path, family, field):
+    path = save_tiny(tmp_path, family) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: ["full_attention"]}))
+    with pytest.raises(InvalidModel, match=field):
+        load_config(tmp_path)
 
 
 @pytest.mark.parametrize("head", NEW)
