@@ -22,21 +22,27 @@ class StraightThrough(torch.autograd.Function):
     """Forward the mask; backward, its gradient goes to the scores as it is, of kept and dropped units.
 
     `fraction` (0-d) receives the sum of the gradient over the kept units: the derivative of the loss with
-    respect to a common factor on all that survives (LEAP, released code).
+    respect to a common factor on all that survives (LEAP, released code). `sensitivity` (count,), when given,
+    adds up the squared gradients.
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, fraction: Tensor, kept: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, scores: Tensor, fraction: Tensor, kept: Tensor, sensitivity: Tensor | None
+    ) -> Tensor:
         """The mask `kept` (count,) in the dtype of the scores (count,)."""
         ctx.save_for_backward(kept)
+        ctx.sensitivity = sensitivity
         return kept.to(scores.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The gradients of scores and fraction for that of the mask, (count,)."""
         (kept,) = ctx.saved_tensors
         (gradient,) = gradients
-        return gradient, (gradient * kept).sum(), None
+        if ctx.sensitivity is not None:
+            ctx.sensitivity.addcmul_(gradient, gradient)
+        return gradient, (gradient * kept).sum(), None, None
 
 
 class Thresholds(nn.Module):
@@ -62,11 +68,16 @@ class Thresholds(nn.Module):
 
 
 class LearnedMask(MaskSource):
-    """A mask with learned scores (count,), fp32; `LearnedMasks` refreshes `kept`."""
+    """A mask with learned scores (count,), fp32, which start at 0; `LearnedMasks` refreshes `kept`."""
 
-    def __init__(self, scores: Tensor, thresholds: Thresholds, index: int) -> None:
-        super().__init__(torch.ones_like(scores, dtype=torch.bool))
-        self.scores = nn.Parameter(scores)
+    sensitivity: Tensor
+    """(count,), fp32: the squared gradients of the mask, summed over the backward passes while `sensing`."""
+
+    def __init__(self, count: int, thresholds: Thresholds, index: int) -> None:
+        super().__init__(torch.ones(count, dtype=torch.bool))
+        self.scores = nn.Parameter(torch.zeros(count))
+        self.register_buffer("sensitivity", torch.zeros(count))
+        self.sensing = False
         self.index = index
         self._thresholds = (thresholds,)  # in a tuple, which hides it from the module's own parameters
 
@@ -75,14 +86,15 @@ class LearnedMask(MaskSource):
         if not self.scores.requires_grad:
             return self.kept.float()
         signal = self._thresholds[0].signal(self.index)
-        return cast(Tensor, cast(Any, StraightThrough).apply(self.scores, signal, self.kept))
+        sensitivity = self.sensitivity if self.sensing else None
+        return cast(Tensor, cast(Any, StraightThrough).apply(self.scores, signal, self.kept, sensitivity))
 
 
 class LearnedMasks(MaskSet):
     """Learned masks of a whole model.
 
-    `scores` are the groups' first scores (count,), `owners` the index of each group's threshold, which groups
-    of equal size may share. `total` is the cost of the whole model, with what no group holds.
+    `owners` is the index of each group's threshold, which groups of equal size may share. `total` is the cost
+    of the whole model, with what no group holds.
     """
 
     shares: Tensor
@@ -93,13 +105,12 @@ class LearnedMasks(MaskSet):
     def __init__(
         self,
         groups: Mapping[str, Units],
-        scores: Mapping[str, Tensor],
         owners: Sequence[int],
         thresholds: Thresholds,
         total: float,
     ) -> None:
         named = list(zip(groups, owners, strict=True))
-        sources = {name: LearnedMask(scores[name], thresholds, owner) for name, owner in named}
+        sources = {name: LearnedMask(groups[name].count, thresholds, owner) for name, owner in named}
         super().__init__(groups, sources)
         self.thresholds = thresholds
         self.limits = [0] * len(thresholds.values)
@@ -112,9 +123,27 @@ class LearnedMasks(MaskSet):
         self.register_buffer("shares", torch.tensor(governed))
         self.register_buffer("frozen", torch.tensor(False))
 
+    def learned(self) -> list[LearnedMask]:
+        """Every group's mask."""
+        return [cast(LearnedMask, source) for source in self.sources.values()]
+
     def scores(self) -> list[nn.Parameter]:
         """Every group's scores."""
-        return [cast(LearnedMask, source).scores for source in self.sources.values()]
+        return [source.scores for source in self.learned()]
+
+    def sense(self, on: bool) -> None:
+        """Add up each unit's sensitivity in the backward passes to come, or no longer."""
+        for source in self.learned():
+            source.sensing = on
+
+    def rank_by_sensitivity(self, strength: float) -> None:
+        """Raise every score by `strength` times its unit's sensitivity, the root of the sum of squares, over the
+        group's mean."""
+        with torch.no_grad():
+            for source in self.learned():
+                sensitivity = source.sensitivity.sqrt()
+                mean = sensitivity.mean().clamp(min=torch.finfo(torch.float32).tiny)
+                source.scores.add_(sensitivity / mean, alpha=strength)
 
     def remaining(self) -> Tensor:
         """The part of the model's cost that the thresholds keep, differentiable, 0-d."""

@@ -28,6 +28,10 @@ with the cube of the excess, and an optimizer that remembers the start would sto
 _MOMENTUM = 0.5
 """With the usual 0.9 the thresholds of a run of a few hundred steps shoot past the target by half."""
 
+_REFRESH_EVERY = 5
+"""Masks follow scores and thresholds every so many steps: both move slowly, and to find the k-th score of every
+matrix costs a quarter of a training step."""
+
 
 class Regulariser:
     """The pull of the remaining ratio R towards its target R_t: one-sided, squared, adaptive.
@@ -50,7 +54,11 @@ class Regulariser:
 
 
 class LeapTraining:
-    """LEAP as an extension of training: weights, scores and thresholds learn, then the weights alone."""
+    """LEAP as an extension of training.
+
+    First everything is kept while sensitivities are measured; then weights, scores and thresholds learn; then,
+    with the masks frozen, the weights alone.
+    """
 
     def __init__(
         self,
@@ -86,12 +94,16 @@ class LeapTraining:
         return self.regulariser(self.masks.remaining())
 
     def advance(self, step: int, total: int) -> None:
-        """Refresh the masks; at `freeze_at` of the steps project them to the exact ratio and freeze."""
+        """Measure, then refresh the masks; at `freeze_at` project them to the exact ratio and freeze."""
+        begin = math.floor(self.settings.begin_at * total)
+        self.masks.sense(step < begin)
+        if step == begin:
+            self.masks.rank_by_sensitivity(self.settings.prior * _wander(self.settings, total))
         if self.masks.frozen:
             self.masks.freeze()
         elif step >= math.floor(self.settings.freeze_at * total):
             self.masks.project(self.budget)
-        else:
+        elif step >= begin and (step - begin) % _REFRESH_EVERY == 0:
             self.masks.refresh()
 
     def metrics(self) -> dict[str, float]:
@@ -124,9 +136,10 @@ class Leap(Method):
             default=20.0,
             gt=0,
             le=1000,
-            description="How much magnitudes decide: scores start at each unit's magnitude over the group's "
-            "mean, times this many times the distance that a score wanders by chance in training. Near 0 they "
-            "only break ties, as in the paper, which takes long runs.",
+            description="How much the sensitivities decide that are measured before pruning begins: scores then "
+            "rise by each unit's sensitivity over its group's mean, times this many times the distance that a "
+            "score wanders by chance in training. Near 0 movement alone decides, as in the paper, which takes "
+            "long runs.",
         )
         temperature: float | None = Field(
             default=None,
@@ -145,9 +158,15 @@ class Leap(Method):
         weakest: float = Field(
             default=10.0, gt=0, description="Coefficient of the regulariser near the target."
         )
-        freeze_at: float = Field(
-            default=0.7,
+        begin_at: float = Field(
+            default=0.1,
             gt=0,
+            le=0.3,
+            description="Part of the steps before anything is dropped; sensitivities are measured in it.",
+        )
+        freeze_at: float = Field(
+            default=0.5,
+            ge=0.4,
             le=1,
             description="Part of the steps after which masks get the exact ratio and only weights learn on.",
         )
@@ -187,12 +206,10 @@ class Leap(Method):
 
     def _masks(self, context: Context, groups: dict[str, Units], steps: int) -> LearnedMasks:
         warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
-        start = self.settings.prior * _wander(self.settings, steps)
         shared = context.spec.allocation == "native" and context.granularity.kind == "structured"
         owners = [0] * len(groups) if shared else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
-        scores = {name: start * _magnitude(group) for name, group in groups.items()}
-        return LearnedMasks(groups, scores, owners, thresholds, context.total_cost)
+        return LearnedMasks(groups, owners, thresholds, context.total_cost)
 
 
 def temperature(settings: Leap.Settings, steps: int, target: float) -> float:
@@ -218,12 +235,6 @@ def _wander(settings: Leap.Settings, steps: int) -> float:
 def _rates(settings: Leap.Settings, steps: int) -> list[float]:
     warmup = math.ceil(settings.warmup_fraction * steps)
     return [linear_decay(step, steps, warmup) for step in range(math.floor(settings.freeze_at * steps))]
-
-
-def _magnitude(group: Units) -> Tensor:
-    """The root mean square of each unit's weights over the group's mean, (count,)."""
-    magnitude = (group.pool(torch.square) / group.weights).sqrt()
-    return magnitude / magnitude.mean()
 
 
 def _steps(options: Training, rows: int) -> int:

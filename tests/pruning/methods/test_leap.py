@@ -97,15 +97,15 @@ def test_native_keeps_one_width_and_all_heads(room: Classroom, tmp_path: Path) -
     assert removed_ratio(run.shape, outcome.kept, "weights", 1.0) >= 0.3
 
 
-@pytest.mark.parametrize("stop_after", [5, 10])
+@pytest.mark.parametrize("stop_after", [2, 3, 5, 10])
 def test_a_killed_run_resumes_bit_for_bit(room: Classroom, tmp_path: Path, stop_after: int) -> None:
-    """Killed while the masks are learned, and after they were frozen."""
+    """Killed as sensitivities are measured, as pruning begins, as masks are learned, and when they are frozen."""
     whole = Run(room, tmp_path / "whole", granularity="block:4x8")
-    expected = whole.prune()
+    expected = whole.prune(begin_at=0.3)
     with pytest.raises(Canceled):
-        Run(room, tmp_path / "killed", granularity="block:4x8", stop_after=stop_after).prune()
+        Run(room, tmp_path / "killed", granularity="block:4x8", stop_after=stop_after).prune(begin_at=0.3)
     resumed = Run(room, tmp_path / "killed", granularity="block:4x8")
-    outcome = resumed.prune()
+    outcome = resumed.prune(begin_at=0.3)
     assert same_weights(whole.model, resumed.model)
     assert expected.weight_masks is not None
     assert outcome.weight_masks is not None
