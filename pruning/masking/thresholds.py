@@ -1,7 +1,7 @@
 """Learned thresholds: scores rank the units of a group, a learned threshold says what fraction of them stays."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -41,10 +41,14 @@ class Thresholds(nn.Module):
 
 
 class ThresholdMask(ScoredMask):
-    """A mask with learned scores whose gradient also reaches the threshold number `index`."""
+    """A mask with learned scores, which start at 0, whose gradient also reaches the threshold number `index`."""
 
-    def __init__(self, scores: Tensor, thresholds: Thresholds, index: int) -> None:
-        super().__init__(scores)
+    sensitivity: Tensor
+    """(count,), fp32: the squared gradients of the mask, summed over the steps that `sense` saw."""
+
+    def __init__(self, count: int, thresholds: Thresholds, index: int) -> None:
+        super().__init__(torch.zeros(count))
+        self.register_buffer("sensitivity", torch.zeros(count))
         self.index = index
         self._thresholds = (thresholds,)  # in a tuple, which hides it from the module's own parameters
 
@@ -59,8 +63,8 @@ class ThresholdMask(ScoredMask):
 class ThresholdMasks(LearnedMasks):
     """Masks of a whole model that keep each group's best units, as many as its threshold says.
 
-    `scores` are the groups' first scores (count,), `owners` the index of each group's threshold, which groups
-    of equal size may share. `total` is the cost of the whole model, with what no group holds.
+    `owners` is the index of each group's threshold, which groups of equal size may share. `total` is the cost
+    of the whole model, with what no group holds.
     """
 
     shares: Tensor
@@ -69,13 +73,12 @@ class ThresholdMasks(LearnedMasks):
     def __init__(
         self,
         groups: Mapping[str, Units],
-        scores: Mapping[str, Tensor],
         owners: Sequence[int],
         thresholds: Thresholds,
         total: float,
     ) -> None:
         named = list(zip(groups, owners, strict=True))
-        sources = {name: ThresholdMask(scores[name], thresholds, owner) for name, owner in named}
+        sources = {name: ThresholdMask(groups[name].count, thresholds, owner) for name, owner in named}
         super().__init__(groups, sources, total)
         self.thresholds = thresholds
         self.limits = [0] * len(thresholds.values)
@@ -89,6 +92,24 @@ class ThresholdMasks(LearnedMasks):
     def remaining(self) -> Tensor:
         """The part of the model's cost that the thresholds keep, differentiable, 0-d."""
         return self.rest + (self.shares * self.thresholds.fractions()).sum()
+
+    def sense(self) -> None:
+        """Add the squared gradients of the masks, which are those of the scores, to the sensitivities."""
+        for source in self._sources():
+            if source.scores.grad is not None:
+                source.sensitivity.addcmul_(source.scores.grad, source.scores.grad)
+
+    def rank_by_sensitivity(self, strength: float) -> None:
+        """Raise every score by `strength` times its unit's sensitivity over the group's mean.
+
+        The sensitivity is the root of the sum of squares: up to a factor the root of the mask's empirical Fisher
+        information (Kwon et al. 2022).
+        """
+        with torch.no_grad():
+            for source in self._sources():
+                sensitivity = source.sensitivity.sqrt()
+                mean = sensitivity.mean().clamp(min=torch.finfo(torch.float32).tiny)
+                source.scores.add_(sensitivity / mean, alpha=strength)
 
     def refresh(self) -> None:
         """Let every group keep its best units, as many as its threshold says; one host sync for all."""
@@ -104,9 +125,11 @@ class ThresholdMasks(LearnedMasks):
             self.thresholds.values.add_(shift * self.thresholds.temperature)
 
     def _keep_counts(self, counts: list[int]) -> None:
-        for name in self.groups:
-            source = cast(ThresholdMask, self.source(name))
+        for source in self._sources():
             source.kept.copy_(keep_top(source.scores, counts[source.index]))
+
+    def _sources(self) -> Iterator[ThresholdMask]:
+        return (cast(ThresholdMask, self.source(name)) for name in self.groups)
 
     def _wanted(self, shift: float) -> list[float]:
         """The fractional number of units each threshold keeps after a shift by so many temperatures."""

@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masking.ranked import magnitude
 from pruning.masking.schedule import logit
 from pruning.masking.thresholds import START, ThresholdMasks, Thresholds
 from pruning.masking.units import Units
@@ -29,6 +28,10 @@ _REACHED_AFTER = 0.5
 
 _MOMENTUM = 0.5
 """With the usual 0.9 the thresholds of a run of a few hundred steps shoot past the target by half."""
+
+_REFRESH_EVERY = 5
+"""Masks follow scores and thresholds every so many steps: both move slowly, and to find the k-th score of every
+matrix costs a quarter of a training step."""
 
 
 class Regulariser:
@@ -52,7 +55,11 @@ class Regulariser:
 
 
 class LeapTraining(LearnedTraining):
-    """LEAP as an extension of training: weights, scores and thresholds learn, then the weights alone."""
+    """LEAP as an extension of training.
+
+    First everything is kept while sensitivities are measured; then weights, scores and thresholds learn; then,
+    with the masks frozen, the weights alone.
+    """
 
     masks: ThresholdMasks
     settings: "Leap.Settings"
@@ -68,6 +75,7 @@ class LeapTraining(LearnedTraining):
         super().__init__(masks, budget, settings)
         self.regulariser = regulariser
         self.steps = steps
+        self.sensing = False
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Scores and thresholds, each with its own learning rate; no weight decay."""
@@ -89,9 +97,18 @@ class LeapTraining(LearnedTraining):
         return self.regulariser(self.masks.remaining())
 
     def advance(self, step: int, total: int) -> None:
-        """Refresh the masks; at `freeze_at` of the steps project them to the exact ratio and freeze."""
-        if not self.settled(step, total):
+        """Measure, then refresh the masks; at `freeze_at` project them to the exact ratio and freeze."""
+        begin = math.floor(self.settings.begin_at * total)
+        self.sensing = step < begin
+        if step == begin:
+            self.masks.rank_by_sensitivity(self.settings.prior * _wander(self.settings, total))
+        if not self.settled(step, total) and step >= begin and (step - begin) % _REFRESH_EVERY == 0:
             self.masks.refresh()
+
+    def observe(self) -> None:
+        """Measure sensitivities while nothing is dropped yet."""
+        if self.sensing:
+            self.masks.sense()
 
 
 class Leap(LearnedMethod):
@@ -117,9 +134,10 @@ class Leap(LearnedMethod):
             default=20.0,
             gt=0,
             le=1000,
-            description="How much magnitudes decide: scores start at each unit's magnitude over the group's "
-            "mean, times this many times the distance that a score wanders by chance in training. Near 0 they "
-            "only break ties, as in the paper, which takes long runs.",
+            description="How much the sensitivities decide that are measured before pruning begins: scores then "
+            "rise by each unit's sensitivity over its group's mean, times this many times the distance that a "
+            "score wanders by chance in training. Near 0 movement alone decides, as in the paper, which takes "
+            "long runs.",
         )
         temperature: float | None = Field(
             default=None,
@@ -138,18 +156,28 @@ class Leap(LearnedMethod):
         weakest: float = Field(
             default=10.0, gt=0, description="Coefficient of the regulariser near the target."
         )
+        begin_at: float = Field(
+            default=0.1,
+            gt=0,
+            le=0.3,
+            description="Part of the steps before anything is dropped; sensitivities are measured in it.",
+        )
+        freeze_at: float = Field(
+            default=0.5,
+            ge=0.4,
+            le=1,
+            description="Part of the steps after which masks get the exact ratio and only weights learn on.",
+        )
 
     settings: Settings
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> LeapTraining:
         """Scores for every unit, and a threshold for every group; one for all where layers keep one width."""
         warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
-        start = self.settings.prior * _wander(self.settings, steps)
         native = context.spec.allocation == "native"
         owners = [0] * len(groups) if native else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
-        scores = {name: start * _magnitude(group) for name, group in groups.items()}
-        masks = ThresholdMasks(groups, scores, owners, thresholds, context.total_cost)
+        masks = ThresholdMasks(groups, owners, thresholds, context.total_cost)
         pull = Regulariser(1 - context.spec.target_ratio, self.settings.strongest, self.settings.weakest)
         return LeapTraining(masks, pull, context.budget(groups), self.settings, steps)
 
@@ -169,12 +197,6 @@ def _wander(settings: Leap.Settings, steps: int) -> float:
     """How far the optimizer moves a score whose gradient is noise: the root of the sum of squares.
 
     Grows with the root of the steps, and what a clear gradient does with the steps: the longer the run, the more
-    movement decides and the less magnitude.
+    movement decides and the less the sensitivities.
     """
     return settings.score_learning_rate * math.hypot(*learning_rates(settings, steps))
-
-
-def _magnitude(group: Units) -> Tensor:
-    """The root mean square of each unit's weights over the group's mean, (count,)."""
-    found = magnitude(group)
-    return found / found.mean()

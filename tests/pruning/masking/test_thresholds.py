@@ -27,9 +27,11 @@ def _masks(
     thresholds = Thresholds(max(owners) + 1, TEMPERATURE, chain_rule)
     with torch.no_grad():
         thresholds.values.fill_(logit(keep) * TEMPERATURE)
-    scores = {name: torch.rand(group.count, generator=generator) for name, group in groups.items()}
     total = sum(group.count * group.cost for group in groups.values())
-    masks = ThresholdMasks(groups, scores, owners, thresholds, total)
+    masks = ThresholdMasks(groups, owners, thresholds, total)
+    with torch.no_grad():
+        for scores in masks.scores():
+            scores.copy_(torch.rand(len(scores), generator=generator))
     masks.refresh()
     return masks
 
@@ -80,6 +82,39 @@ def test_mask_gradient_is_the_weight_times_its_gradient() -> None:
     # The released rule: the derivative by a common factor on what survives, without the sigmoid's slope.
     common = (effective.grad * effective.detach()).sum()
     torch.testing.assert_close(masks.thresholds.values.grad, common[None])
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "block:8x4", "structured"])
+def test_sensitivity_is_the_root_of_the_summed_squares_of_the_mask_gradient(granularity: str) -> None:
+    model = tiny_model("bert")
+    shape = ModelShape.from_config(model.config.to_dict())
+    groups = units(model, shape, Granularity.parse(granularity), "weights", 1.0, "global")
+    masks = _masks(groups)
+    masks.attach(model)
+    before = {name: scores.detach().clone() for name, scores in zip(groups, masks.scores(), strict=True)}
+    expected = {name: torch.zeros(group.count) for name, group in groups.items()}
+    for seed in range(3):
+        model.zero_grad()
+        reference = {name: masks.source(name).kept.float().requires_grad_() for name in groups}
+        own = {name: masks.source(name).forward for name in groups}
+        _forward_with(model, masks, reference, tiny_inputs(model, seed=seed)).square().sum().backward()
+        for name in groups:
+            expected[name] += reference[name].grad ** 2
+            masks.source(name).forward = own[name]
+        model(**tiny_inputs(model, seed=seed)).logits.square().sum().backward()
+        masks.sense()
+    masks.rank_by_sensitivity(2.0)
+    for name, scores in zip(groups, masks.scores(), strict=True):
+        root = expected[name].sqrt()
+        torch.testing.assert_close(scores.detach(), before[name] + 2 * root / root.mean())
+
+
+def test_units_that_nothing_depends_on_change_nothing() -> None:
+    groups: dict[str, Units] = {"only": SlotUnits(0, "neurons", (), torch.nn.Linear(10, 2), 1, 1.0)}
+    masks = _masks(groups)
+    before = masks.scores()[0].detach().clone()
+    masks.rank_by_sensitivity(1.0)
+    assert torch.equal(masks.scores()[0], before)
 
 
 @given(st.floats(0.02, 0.95), st.floats(0.021, 0.999))
