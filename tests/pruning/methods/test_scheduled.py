@@ -63,19 +63,13 @@ def test_groups_of_local_scope_keep_one_fraction(room: Classroom, tmp_path: Path
     assert set(run.prune(max_steps=4, scope="local").details["density"].values()) == {0.25}
 
 
-def test_movement_learns_scores_that_decide(room: Classroom, tmp_path: Path) -> None:
-    run = Run("movement", room, tmp_path, granularity="unstructured")
-    learner = _learner(run, 10)
-    assert [len(group["params"]) for group in learner.parameter_groups()] == [12]
-    assert all((scores == 0).all() for scores in learner.masks.scores())
-    first = next(iter(learner.masks.groups))
-    outcome = Run("movement", room, tmp_path, granularity="unstructured").prune(scope="local")
-    magnitude = Run("gradual_magnitude", room, tmp_path / "other", granularity="unstructured").prune(
-        scope="local"
+def test_movement_starts_without_a_preference_and_learns_its_scores(room: Classroom, tmp_path: Path) -> None:
+    learner = _learner(
+        Run("movement", room, tmp_path, granularity="unstructured"), 10, score_learning_rate=0.02
     )
-    assert outcome.weight_masks is not None
-    assert magnitude.weight_masks is not None
-    assert not torch.equal(outcome.weight_masks[f"{first}.weight"], magnitude.weight_masks[f"{first}.weight"])
+    (group,) = learner.parameter_groups()
+    assert (len(group["params"]), group["lr"]) == (12, 0.02)
+    assert all((scores == 0).all() and scores.requires_grad for scores in group["params"])
 
 
 def test_regrowing_is_an_option_of_gradual_magnitude(room: Classroom, tmp_path: Path) -> None:
