@@ -98,7 +98,7 @@ class LeapTraining(LearnedTraining):
 
     def advance(self, step: int, total: int) -> None:
         """Measure, then refresh the masks; at `freeze_at` project them to the exact ratio and freeze."""
-        begin = math.floor(self.settings.begin_at * total)
+        begin = math.floor(self.settings.prune_from * total)
         self.sensing = step < begin
         if step == begin:
             self.masks.rank_by_sensitivity(self.settings.prior * _wander(self.settings, total))
@@ -156,7 +156,7 @@ class Leap(LearnedMethod):
         weakest: float = Field(
             default=10.0, gt=0, description="Coefficient of the regulariser near the target."
         )
-        begin_at: float = Field(
+        prune_from: float = Field(
             default=0.1,
             gt=0,
             le=0.3,
