@@ -13,7 +13,7 @@ from cli.progress import JobBars, follow
 from cli.request import dataset_reference, merge, model_reference
 from cli.transfers import download as bring
 from cli.transfers import upload_dataset, upload_model
-from client import Job, PruneryClient
+from client import Job, Model, PruneryClient
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_...")]
 
@@ -24,6 +24,10 @@ def submit(
     ],
     dataset: Annotated[str, typer.Option(help="Local file or folder, dst_..., or org/name:config@revision.")],
     ratio: Annotated[float, typer.Option(help="The fraction to remove, 0 <= ratio < 1; 0 only fine-tunes.")],
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="What the model learns from, named as --model is; default: its own dense self."),
+    ] = None,
     granularity: Annotated[
         str, typer.Option(help="What is removed as a whole; see `prunery methods`.")
     ] = "structured",
@@ -56,7 +60,13 @@ def submit(
         fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
     )
     with connect() as client:
-        model_given = model_reference(model, lambda folder: upload_model(client, folder, said))
+
+        def uploaded(folder: Path) -> Model:
+            return upload_model(client, folder, said)
+
+        model_given = model_reference(model, uploaded)
+        if teacher is not None:
+            fields["teacher"] = model_reference(teacher, uploaded, "--teacher")
         dataset_given = dataset_reference(dataset, lambda source: upload_dataset(client, source, said))
         if dry_run:
             out.print_json(

@@ -16,7 +16,7 @@ _HUB_NAME = re.compile(
 )
 
 
-def model_reference(text: str, upload: Callable[[Path], Model]) -> Reference:
+def model_reference(text: str, upload: Callable[[Path], Model], option: str = "--model") -> Reference:
     """A model by id, by the job that made it, by hub name (`org/name@revision`), or a folder to upload."""
     if text and Path(text).is_dir():
         return upload(Path(text)).id
@@ -28,7 +28,7 @@ def model_reference(text: str, upload: Callable[[Path], Model]) -> Reference:
         return _given(match)
     raise typer.BadParameter(
         f"{text!r} is no folder here, no id (mdl_... or job_...) and no hub name (org/name@revision)",
-        param_hint="--model",
+        param_hint=option,
     )
 
 

@@ -135,7 +135,7 @@ class PruneryClient:
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
-        """Create a job; `fields` are those of POST /v1/jobs, such as granularity, method, finetune, seed.
+        """Create a job; `fields` are those of POST /v1/jobs, such as granularity, method, teacher, finetune, seed.
 
         The same `idempotency_key` with the same request gives the same job; without one, a fresh key still
         keeps a retry after a lost answer from making two.

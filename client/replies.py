@@ -109,6 +109,7 @@ class Job(Proposal):
     queue_position: int | None
     attempt: int
     model: dict[str, Any]
+    teacher: dict[str, Any] | None
     dataset: dict[str, Any]
     metrics: dict[str, Any]
     error: JobError | None

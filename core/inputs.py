@@ -1,7 +1,7 @@
-"""How the model and dataset of a claimed job become folders."""
+"""How the models and the dataset of a claimed job become folders."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,20 +33,33 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a job reads."""
+    """What a job reads; `teacher` is None when the dense model teaches."""
 
     model: Input
     dataset: Input
+    teacher: Input | None = None
+
+    def __iter__(self) -> Iterator[Input]:
+        """Everything that is there, each once: a model may teach itself."""
+        found = (self.model, self.dataset, *([self.teacher] if self.teacher else []))
+        return iter({one.asset_id: one for one in found}.values())
 
 
 def find_inputs(session: Session, claim: Claim) -> Inputs:
-    """The files of a claimed job's model and dataset; raises NotFound when one is gone."""
+    """The files of a claimed job's models and dataset; raises NotFound when one is gone."""
     dataset = assets.get(session, Dataset, claim.owner_id, claim.dataset_id)
-    if claim.model_id is None:
-        return Inputs(_result(session, str(claim.model_job_id)), _asset(session, dataset))
-    return Inputs(
-        _asset(session, assets.get(session, Model, claim.owner_id, claim.model_id)), _asset(session, dataset)
-    )
+    model = find_model(session, claim.owner_id, claim.model_id, claim.model_job_id)
+    teacher = None
+    if claim.teacher_id or claim.teacher_job_id:
+        teacher = find_model(session, claim.owner_id, claim.teacher_id, claim.teacher_job_id)
+    return Inputs(model, _asset(session, dataset), teacher)
+
+
+def find_model(session: Session, owner_id: str, model_id: str | None, job_id: str | None) -> Input:
+    """The files of a model by its id, or else of the result of a job; raises NotFound when it is gone."""
+    if model_id is None:
+        return _result(session, str(job_id))
+    return _asset(session, assets.get(session, Model, owner_id, model_id))
 
 
 def materialise(store: Store, files: Sequence[FileRecord], folder: Path) -> None:

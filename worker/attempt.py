@@ -76,8 +76,9 @@ class Attempt:
         for ending in self._fetches():
             if not isinstance(ending, Done):
                 return ending
-        self._lay_out()
-        ending = self._stage(self._workplace.stages.prune, self._prune_parameters(), offline=True)
+        inputs = self._lay_out()
+        parameters = self._prune_parameters(inputs)
+        ending = self._stage(self._workplace.stages.prune, parameters, offline=True)
         if not isinstance(ending, Done):
             return ending
         return Finished(publish(self._folder.out, self._workplace.store), ending.result)
@@ -85,7 +86,7 @@ class Attempt:
     def _fetches(self) -> Iterator[Ending]:
         """Bring the hub's files of each input that lacks them into the store; one ending for each."""
         inputs, workplace = self._inputs(), self._workplace
-        for asset in (inputs.model, inputs.dataset):
+        for asset in inputs:
             if asset.hub is not None:
                 folder = self._folder.fetched(asset.asset_id)
                 parameters = fetch_parameters(asset, folder, self._claim.spec, workplace.settings)
@@ -94,23 +95,27 @@ class Attempt:
                     keep(workplace.database, workplace.store, asset.asset_id, folder, ending.result)
                 yield ending
 
-    def _lay_out(self) -> None:
+    def _lay_out(self) -> Inputs:
         inputs, store = self._inputs(), self._workplace.store
         materialise(store, inputs.model.files, self._folder.model)
         materialise(store, inputs.dataset.files, self._folder.dataset)
+        if inputs.teacher is not None:
+            materialise(store, inputs.teacher.files, self._folder.teacher)
         earlier = self._folder.resume()
         if earlier is not None:
             log.info("%s: goes on from attempt %d", self._claim.token.job_id, earlier)
+        return inputs
 
     def _inputs(self) -> Inputs:
         with self._workplace.database.read() as session:
             return find_inputs(session, self._claim)
 
-    def _prune_parameters(self) -> Mapping[str, Any]:
+    def _prune_parameters(self, inputs: Inputs) -> Mapping[str, Any]:
         return {
             "spec": smaller_batches(self._claim.spec, self._claim.capacity_retries),
             "model": str(self._folder.model),
             "dataset": str(self._folder.dataset),
+            "teacher": None if inputs.teacher is None else str(self._folder.teacher),
             "out": str(self._folder.out),
         }
 

@@ -10,9 +10,10 @@ from worker.stage import run_stage
 
 
 def prune_stage(parameters: Mapping[str, Any], events: Events, should_stop: ShouldStop) -> dict[str, Any]:
-    """Run the engine with `parameters` (spec, and the folders model, dataset, out); returns its report."""
+    """Run the engine with `parameters` (spec, and the folders model, dataset, teacher, out); returns its report."""
     from pruning.run import prune
 
+    teacher = parameters["teacher"]
     report = prune(
         PruneSpec.model_validate(parameters["spec"]),
         Path(parameters["model"]),
@@ -20,6 +21,7 @@ def prune_stage(parameters: Mapping[str, Any], events: Events, should_stop: Shou
         Path(parameters["out"]),
         events,
         should_stop,
+        teacher_dir=None if teacher is None else Path(teacher),
     )
     return report.model_dump(mode="json")
 

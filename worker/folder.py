@@ -33,6 +33,11 @@ class AttemptFolder:
         return self.root / "inputs" / "model"
 
     @property
+    def teacher(self) -> Path:
+        """The folder of the teacher, when it is not the dense model."""
+        return self.root / "inputs" / "teacher"
+
+    @property
     def dataset(self) -> Path:
         """The folder of the dataset."""
         return self.root / "inputs" / "dataset"

@@ -9,6 +9,7 @@ from app.datasets.complete import summarise_files
 from app.jobs.references import FoundDataset, FoundModel, find_dataset, find_model
 from app.jobs.request import JobRequest
 from app.jobs.schemas import Choice
+from app.jobs.teacher import check_tokenizers
 from app.jobs.views import choice, job_view
 from app.services import Services
 from core.accounts.repository import Caller
@@ -22,6 +23,7 @@ from pruning.planning.costs import ModelShape
 from pruning.planning.families import family_of
 from pruning.planning.plan import Plan, resolve
 from pruning.planning.settle import choose, settle
+from pruning.planning.teacher import check_teacher
 from pruning.spec import Columns, PruneSpec
 
 ROUTE = "/v1/jobs"
@@ -38,6 +40,7 @@ class Created:
 @dataclass(frozen=True)
 class _Proposal:
     model: FoundModel
+    teacher: FoundModel | None
     dataset: FoundDataset
     spec: PruneSpec
     plan: Plan | None
@@ -67,15 +70,26 @@ def create(
 
 
 def _propose(services: Services, caller: Caller, request: JobRequest) -> _Proposal:
-    model = find_model(services, caller.owner_id, request.model)
-    dataset = find_dataset(services, caller.owner_id, request.dataset)
-    spec = request.spec()
+    owner_id = caller.owner_id
+    model = find_model(services, owner_id, request.model, "/model")
+    asked = request.teacher
+    teacher = None if asked is None else find_model(services, owner_id, asked, "/teacher")
+    dataset = find_dataset(services, owner_id, request.dataset)
+    spec, plan = request.spec(), None
     if dataset.row is None or dataset.row.summary is None:
-        _check_without_data(spec, model)
-        return _Proposal(model, dataset, spec, None)
-    summary = _summary(services, dataset.row, spec.columns)
-    plan = resolve(spec.model_copy(update={"columns": summary.named}), model.config, summary)
-    return _Proposal(model, dataset, plan.spec, plan)
+        _check_without_data(spec, model, teacher)
+    else:
+        summary = _summary(services, dataset.row, spec.columns)
+        plan = resolve(
+            spec.model_copy(update={"columns": summary.named}),
+            model.config,
+            summary,
+            teacher=teacher.config if teacher else None,
+        )
+        spec = plan.spec
+    if teacher is not None:
+        check_tokenizers(services, owner_id, model, teacher)
+    return _Proposal(model, teacher, dataset, spec, plan)
 
 
 def _summary(services: Services, dataset: Dataset, columns: Columns) -> DataSummary:
@@ -90,12 +104,14 @@ def _summary(services: Services, dataset: Dataset, columns: Columns) -> DataSumm
     return summarise_files(services, files, columns)
 
 
-def _check_without_data(spec: PruneSpec, model: FoundModel) -> None:
+def _check_without_data(spec: PruneSpec, model: FoundModel, teacher: FoundModel | None) -> None:
     """What can be refused while the dataset is still on the hub; the worker plans the rest when it has it."""
     shape = ModelShape.from_config(model.config)
     if spec.target_ratio and spec.method != "auto":
         family = family_of(model.config)
         settle(spec, choose(spec, trained=True, family=family), family, shape, trained=True)
+    if teacher is not None:
+        check_teacher(spec, model.config, teacher.config)
 
 
 def _write(
@@ -106,18 +122,23 @@ def _write(
     repeatable: idempotency.Request | None,
     base: str,
 ) -> Created:
-    settings = services.settings
+    settings, teacher = services.settings, proposal.teacher
+    shown = {"model": proposal.model.shown, "dataset": proposal.dataset.shown}
+    if teacher is not None:
+        shown["teacher"] = teacher.shown
     with services.database.write() as session:
         if repeatable is not None:
             replay = idempotency.begin(session, repeatable, hours=settings.idempotency_hours)
             if replay is not None:
                 return Created(replay.response, replayed=True)
         new = NewJob(
-            request=request.as_sent() | {"model": proposal.model.shown, "dataset": proposal.dataset.shown},
+            request=request.as_sent() | shown,
             spec=proposal.spec.model_dump(mode="json"),
             plan=proposal.plan_json,
             model_id=proposal.model.stored(session, caller.owner_id),
             model_job_id=proposal.model.job_id,
+            teacher_id=None if teacher is None else teacher.stored(session, caller.owner_id),
+            teacher_job_id=None if teacher is None else teacher.job_id,
             dataset_id=proposal.dataset.stored(session, caller.owner_id),
             queue=_queue(request),
             priority=request.priority,

@@ -58,16 +58,21 @@ class FoundDataset:
         return assets.hub_dataset(session, owner_id, self.hub).id
 
 
-def find_model(services: Services, owner_id: str, reference: str | HubModel | JobModel) -> FoundModel:
-    """The model of a request; raises NotFound, NotReady, InvalidRequest, InvalidModel or HubUnavailable."""
+def find_model(
+    services: Services, owner_id: str, reference: str | HubModel | JobModel, pointer: str
+) -> FoundModel:
+    """A model of a request, which names it at `pointer`.
+
+    Raises NotFound, NotReady, InvalidRequest, InvalidModel or HubUnavailable.
+    """
     if isinstance(reference, JobModel):
-        return _of_job(services, owner_id, reference.job)
+        return _of_job(services, owner_id, reference.job, f"{pointer}/job")
     if isinstance(reference, HubModel):
-        hub = resolve_model(services, reference.hub, reference.revision, "/model")
+        hub = resolve_model(services, reference.hub, reference.revision, pointer)
         return FoundModel(hub.config, {"hub": reference.hub, "revision": hub.revision}, hub=hub)
     with services.database.read() as session:
         model = assets.get(session, Model, owner_id, reference)
-    _require_complete(model, "/model")
+    _require_complete(model, pointer)
     return FoundModel(model.config or {}, {"id": model.id}, model_id=model.id)
 
 
@@ -91,22 +96,22 @@ def _require_complete(asset: Model | Dataset, pointer: str) -> None:
         raise InvalidRequest(message, param=pointer, code="not_complete")
 
 
-def _of_job(services: Services, owner_id: str, job_id: str) -> FoundModel:
+def _of_job(services: Services, owner_id: str, job_id: str, pointer: str) -> FoundModel:
     with services.database.read() as session:
         job = jobs.get(session, owner_id, job_id)
         if job.status in ACTIVE:
-            raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param="/model/job")
+            raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param=pointer)
         found = {artifact.name: artifact for artifact in list_artifacts(session, job)}
     config_file = found.get(f"{RESULT_MODEL}config.json")
     if job.status != Status.SUCCEEDED or config_file is None:
-        raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param="/model/job", code="no_model")
+        raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param=pointer, code="no_model")
     with services.store.open(config_file.sha256) as file:
         config: Json = json.load(file)
     if "auto_map" in config or "layer_sizes" in config:
         raise InvalidModel(
-            f"The layers of the result of {job_id} differ in size, and such a model cannot be pruned again.",
-            param="/model/job",
-            remedy="Prune its original model further, or make it with allocation native.",
+            f"The layers of the result of {job_id} differ in size, and such a model cannot be used again.",
+            param=pointer,
+            remedy="Use its original model, or make it with allocation native.",
             code="uneven_model",
         )
     return FoundModel(config, {"job": job_id}, job_id=job_id)

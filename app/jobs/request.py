@@ -12,7 +12,7 @@ from pruning.spec import PruneSpec
 ID_MODEL = r"^mdl_[0-9a-z]{26}$"
 ID_DATASET = r"^dst_[0-9a-z]{26}$"
 ID_JOB = r"^job_[0-9a-z]{26}$"
-ENVELOPE = frozenset({"model", "dataset", "priority", "timeout_s", "metadata"})
+ENVELOPE = frozenset({"model", "dataset", "teacher", "priority", "timeout_s", "metadata"})
 """Fields of a request that are the service's; all others are the engine's PruneSpec."""
 
 
@@ -75,11 +75,13 @@ _ABOUT = {
     "doc_stride": "Question answering: tokens that neighbouring windows share; by default 128, or a third of max_length.",
     "finetune": "Dense fine-tuning before pruning; on when the model has no trained head for the task.",
     "recover": "Fine-tuning with fixed masks after pruning; on for methods that train.",
-    "distill": "Learning from the dense model.",
+    "distill": "Learning from the teacher, by default the dense model.",
     "allocation": "`global`: uneven layers, best quality. `native`: all layers alike, full speed by a plain load.",
     "evaluate": "What is measured of the result.",
     "seed": "The same request with the same seed gives the same bytes on the same machine type.",
-    "precision": "Of training.",
+    "precision": "Of training; fp16 on a GPU only.",
+    "compile": "Whether training is compiled, for long runs; the worker needs a C++ compiler, on a GPU one of C.",
+    "checkpoint_seconds": "Time between checkpoints of training: the most work that a crash can undo.",
     "device": "`cuda` waits for a worker that has it.",
 }
 _EXAMPLE = {
@@ -114,6 +116,11 @@ class JobRequest(PruneSpec):
 
     model: ModelReference = Field(
         description="The id of an uploaded model, one of the hub, or a job's result."
+    )
+    teacher: ModelReference | None = Field(
+        default=None,
+        description="What the model learns from where it is trained with distill; by default its own dense self. "
+        "A model of the same family and vocabulary, with a head that was trained for the same labels.",
     )
     dataset: DatasetReference = Field(description="The id of an uploaded dataset, or a dataset of the hub.")
     priority: int = Field(default=0, ge=-100, le=100, description="Jobs of a higher priority go first.")

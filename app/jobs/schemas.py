@@ -63,6 +63,7 @@ class JobView(Choice):
     queue_position: int | None = Field(description="1 for the next of its queue; null when it does not wait.")
     attempt: int = Field(description="How many times a worker has taken the job up.")
     model: dict[str, Any] = Field(description="As asked for; a hub revision is the resolved commit.")
+    teacher: dict[str, Any] | None = Field(description="As asked for; null when the dense model teaches.")
     dataset: dict[str, Any] = Field(description="As asked for; a hub revision is the resolved commit.")
     metrics: dict[str, Any] = Field(description="The latest value of every metric.")
     error: ErrorView | None

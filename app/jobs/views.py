@@ -28,6 +28,7 @@ def job_view(job: Job, position: int | None, base: str) -> JobView:
             "queue_position": position,
             "attempt": job.attempt,
             "model": job.request["model"],
+            "teacher": job.request.get("teacher"),
             "dataset": job.request["dataset"],
             "metrics": job.metrics,
             "error": None if job.error is None else ErrorView.model_validate(job.error),

@@ -187,7 +187,10 @@ def delete(session: Session, kind: type[Asset], owner_id: str, asset_id: str) ->
     asset = _locked(session, kind, owner_id, asset_id)
     used = (
         select(Job.id)
-        .where(or_(Job.model_id == asset_id, Job.dataset_id == asset_id), Job.status.in_(ACTIVE))
+        .where(
+            or_(Job.model_id == asset_id, Job.teacher_id == asset_id, Job.dataset_id == asset_id),
+            Job.status.in_(ACTIVE),
+        )
         .limit(1)
     )
     if job_id := session.scalars(used).one_or_none():
@@ -196,18 +199,14 @@ def delete(session: Session, kind: type[Asset], owner_id: str, asset_id: str) ->
     session.delete(asset)
 
 
-def require_usable(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
-    """The owner's asset, safe from deletion until this transaction ends.
+def require_usable(session: Session, kind: type[Asset], owner_id: str, asset_id: str, pointer: str) -> Asset:
+    """The owner's asset, safe from deletion until this transaction ends; `pointer` is its place in the request.
 
     Raises NotFound, or InvalidRequest `not_complete` while it is being uploaded.
     """
     asset = _locked(session, kind, owner_id, asset_id)
     if asset.status == AssetStatus.UPLOADING:
-        raise InvalidRequest(
-            f"The upload of {asset_id} is not complete.",
-            param=f"/{kind.__name__.lower()}",
-            code="not_complete",
-        )
+        raise InvalidRequest(f"The upload of {asset_id} is not complete.", param=pointer, code="not_complete")
     return asset
 
 

@@ -47,6 +47,8 @@ class Claim:
     plan: Json | None
     model_id: str | None
     model_job_id: str | None
+    teacher_id: str | None
+    teacher_job_id: str | None
     dataset_id: str
     run_timeout_seconds: float
     capacity_retries: int
@@ -114,6 +116,8 @@ def claim(session: Session, *, worker_id: str, queues: Sequence[str], lease_seco
         plan=job.plan,
         model_id=job.model_id,
         model_job_id=job.model_job_id,
+        teacher_id=job.teacher_id,
+        teacher_job_id=job.teacher_job_id,
         dataset_id=job.dataset_id,
         run_timeout_seconds=job.run_timeout_seconds,
         capacity_retries=job.capacity_retries,

@@ -1,6 +1,6 @@
 """Jobs as their owner sees them: create, read, list, cancel, delete. A worker uses `core.jobs.leases`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
@@ -26,7 +26,8 @@ from core.jobs.tables import IdempotencyKey, Job, JobEvent
 class NewJob:
     """What a job is made of: the client's `request`, the resolved `spec`, the `plan`, one of the two models.
 
-    `plan` is None while the dataset is still to be fetched from the hub. A higher `priority` goes first.
+    A teacher, likewise a model or the result of a job, is there when one was asked for. `plan` is None while the
+    dataset is still to be fetched from the hub. A higher `priority` goes first.
     """
 
     request: Json
@@ -37,6 +38,8 @@ class NewJob:
     run_timeout_seconds: float
     model_id: str | None = None
     model_job_id: str | None = None
+    teacher_id: str | None = None
+    teacher_job_id: str | None = None
     priority: int = 0
     metadata: Json | None = None
 
@@ -44,15 +47,15 @@ class NewJob:
 def create(session: Session, owner_id: str, new: NewJob) -> Job:
     """A queued job.
 
-    Raises NotFound, InvalidRequest or NotReady when the owner's model or dataset is not there or complete.
+    Raises NotFound, InvalidRequest or NotReady when the owner's model, teacher or dataset is not there or complete.
     """
     if (new.model_id is None) == (new.model_job_id is None):
         raise ValueError("A job has one model: a model_id or a model_job_id.")
-    if new.model_id is not None:
-        require_usable(session, Model, owner_id, new.model_id)
-    if new.model_job_id is not None:
-        _require_succeeded(session, owner_id, new.model_job_id)
-    require_usable(session, Dataset, owner_id, new.dataset_id)
+    for model_id, pointer in _in_order({"/model": new.model_id, "/teacher": new.teacher_id}):
+        require_usable(session, Model, owner_id, model_id, pointer)
+    for job_id, pointer in _in_order({"/model/job": new.model_job_id, "/teacher/job": new.teacher_job_id}):
+        _require_succeeded(session, owner_id, job_id, pointer)
+    require_usable(session, Dataset, owner_id, new.dataset_id, "/dataset")
     at = now(session)
     job = Job(
         id=new_id("job"),
@@ -62,6 +65,8 @@ def create(session: Session, owner_id: str, new: NewJob) -> Job:
         plan=new.plan,
         model_id=new.model_id,
         model_job_id=new.model_job_id,
+        teacher_id=new.teacher_id,
+        teacher_job_id=new.teacher_job_id,
         dataset_id=new.dataset_id,
         queue=new.queue,
         priority=new.priority,
@@ -117,12 +122,13 @@ def cancel(session: Session, owner_id: str, job_id: str) -> Job:
 def delete(session: Session, owner_id: str, job_id: str) -> None:
     """Forget a job and its results.
 
-    Raises NotFound, or Conflict while it, or a job that prunes its result, is not over.
+    Raises NotFound, or Conflict while it, or a job that reads its result, is not over.
     """
     job = _locked(session, owner_id, job_id)
     if job.status not in TERMINAL:
         raise Conflict(f"{job_id} is {job.status}; cancel it first.", code="not_terminal")
-    users = select(Job.id).where(Job.model_job_id == job_id, Job.status.in_(ACTIVE)).limit(1)
+    reads = or_(Job.model_job_id == job_id, Job.teacher_job_id == job_id)
+    users = select(Job.id).where(reads, Job.status.in_(ACTIVE)).limit(1)
     if user := session.scalars(users).one_or_none():
         raise Conflict(f"The result of {job_id} is used by {user}, which is not over yet.", code="in_use")
     session.execute(sql_delete(JobEvent).where(JobEvent.job_id == job_id))
@@ -162,12 +168,17 @@ def queue_position(session: Session, job: Job) -> int | None:
     return session.scalars(query).one() + 1
 
 
-def _require_succeeded(session: Session, owner_id: str, job_id: str) -> None:
+def _in_order(found: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The ids that are there, each with its place in the request, in the one order in which rows are locked."""
+    return sorted((asset_id, pointer) for pointer, asset_id in found.items() if asset_id is not None)
+
+
+def _require_succeeded(session: Session, owner_id: str, job_id: str, pointer: str) -> None:
     job = _locked(session, owner_id, job_id)
     if job.status in ACTIVE:
-        raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param="/model/job")
+        raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param=pointer)
     if job.status != Status.SUCCEEDED:
-        raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param="/model/job", code="no_model")
+        raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param=pointer, code="no_model")
 
 
 def _locked(session: Session, owner_id: str, job_id: str) -> Job:

@@ -27,7 +27,7 @@ class Job(Base):
     `attempt` is the fencing token: it grows with every claim, and every later write of a worker names it.
     `failures` counts attempts lost to failing machines, `capacity_retries` those repeated with smaller
     batches. A higher `priority` goes first. `version` grows with every write. `model_id` is null when the
-    model is the result of `model_job_id`.
+    model is the result of `model_job_id`; of `teacher_id` and `teacher_job_id` at most one is there.
     """
 
     __tablename__ = "jobs"
@@ -46,6 +46,8 @@ class Job(Base):
         Index("ix_jobs_model_id", "model_id"),
         Index("ix_jobs_dataset_id", "dataset_id"),
         Index("ix_jobs_model_job_id", "model_job_id"),
+        Index("ix_jobs_teacher_id", "teacher_id"),
+        Index("ix_jobs_teacher_job_id", "teacher_job_id"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -64,6 +66,8 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(String(32))
     dataset_id: Mapped[str] = mapped_column(String(32))
     model_job_id: Mapped[str | None] = mapped_column(String(32))
+    teacher_id: Mapped[str | None] = mapped_column(String(32))
+    teacher_job_id: Mapped[str | None] = mapped_column(String(32))
     metadata_: Mapped[Json] = mapped_column("metadata", default=dict)
     error: Mapped[Json | None]
     report: Mapped[Json | None]

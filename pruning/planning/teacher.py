@@ -93,7 +93,9 @@ def _shape(teacher: Config) -> ModelShape:
     try:
         return ModelShape.from_config(teacher)
     except PruningError as error:
-        raise _refusal(f"The teacher cannot be used: {error.message}", error.remedy) from error
+        raise _refusal(
+            f"The teacher cannot be used: {error.message}", error.remedy or "Use one that is whole."
+        ) from error
 
 
 def _check_equal(name: str, config: Config, teacher: Config) -> None:

@@ -17,6 +17,7 @@ from core.jobs import leases, repository
 from core.jobs.events import NewEvent
 from core.jobs.leases import ArtifactRecord, Claim
 from core.settings import Settings
+from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files
 
 
@@ -144,6 +145,17 @@ def settings(make_settings: MakeSettings) -> Settings:
 def service(settings: Settings) -> Iterator[Service]:
     """The application, running, and its first owner's client."""
     app = create_app(settings)
+    with app.state.services.database.write() as session:
+        owner = create_owner(session, "first")
+        _, key = create_key(session, owner.id, "key")
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield Service(app, client, owner.id, key)
+
+
+@pytest.fixture
+def with_hub(make_settings: MakeSettings, hub_server: HubServer) -> Iterator[Service]:
+    """The application with a hub on loopback."""
+    app = create_app(make_settings(hub_endpoint=hub_server.url))
     with app.state.services.database.write() as session:
         owner = create_owner(session, "first")
         _, key = create_key(session, owner.id, "key")

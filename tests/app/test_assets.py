@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from core.accounts.repository import create_key, create_owner
 from core.assets.fetch import fetch, keep
 from core.assets.files import HubReference
 from core.assets.hub import HubClient
@@ -122,17 +120,6 @@ def test_deleting_waits_for_the_jobs_that_use_it(service: Service, collection: s
     service.client.post(job["urls"]["cancel"])
     assert service.client.delete(f"/v1/{collection}/{asset_id}").status_code == 204
     problem(service.client.get(f"/v1/{collection}/{asset_id}"), 404, "not_found")
-
-
-@pytest.fixture
-def with_hub(make_settings: MakeSettings, hub_server: HubServer) -> Iterator[Service]:
-    """The application with a hub on loopback."""
-    app = create_app(make_settings(hub_endpoint=hub_server.url))
-    with app.state.services.database.write() as session:
-        owner = create_owner(session, "first")
-        _, key = create_key(session, owner.id, "key")
-    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
-        yield Service(app, client, owner.id, key)
 
 
 def publish(hub: HubServer) -> dict[str, str]:

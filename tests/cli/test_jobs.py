@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from client import PruneryClient
 from core.jobs.events import NewEvent
 from tests.cli.conftest import Prunery
 from tests.support.api import RESULT, Api
@@ -51,6 +52,22 @@ def test_a_dry_run_shows_the_plan_and_makes_no_job(
     assert proposal["method"] == "leap"
     assert proposal["spec"]["settings"]["max_steps"] == 3
     assert "job_" not in out
+
+
+def test_a_teacher_is_uploaded_like_a_model(
+    online: Prunery, api: Api, model_folder: Path, dataset_file: Path
+) -> None:
+    given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5")
+    leap = ("--method", "leap", "--set", "method.max_steps=100")
+    code, out, err = online("submit", *given, *leap, "--teacher", str(model_folder))
+    assert code == 0, err
+    with PruneryClient(api.url, api.key) as client:
+        job = client.cancel(out.strip())
+    assert job.teacher is not None
+    assert job.teacher != job.model
+    code, _, err = online("submit", *given, "--teacher", "no such folder")
+    assert code == 2
+    assert "--teacher" in err
 
 
 def test_a_job_is_watched_and_brought(online: Prunery, api: Api, job: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from core.errors import NotFound
 from core.inputs import Inputs, find_inputs, materialise
 from core.jobs import leases
 from core.jobs.leases import ArtifactRecord
-from tests.support.ledger import CONFIG, FILE, make_job, make_owner
+from tests.support.ledger import CONFIG, FILE, make_job, make_model, make_owner
 
 
 def claim_inputs(database: Database) -> Inputs:
@@ -67,6 +67,27 @@ def test_the_result_of_a_job_is_a_model_without_its_code(database: Database) -> 
         make_job(session, first.owner_id, model_job_id=first.id)
     with pytest.raises(NotFound):
         claim_inputs(database)
+
+
+def test_a_teacher_is_an_input_of_its_own(database: Database) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        teacher = make_model(session, owner)
+        job = make_job(session, owner, teacher_id=teacher)
+    inputs = claim_inputs(database)
+    assert inputs.teacher is not None
+    assert (inputs.teacher.asset_id, inputs.teacher.files) == (teacher, (FILE,))
+    assert [one.asset_id for one in inputs] == [job.model_id, job.dataset_id, teacher]
+
+
+def test_a_model_that_teaches_itself_is_fetched_once(database: Database) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        model = make_model(session, owner)
+        job = make_job(session, owner, model_id=model, teacher_id=model)
+    inputs = claim_inputs(database)
+    assert inputs.teacher == inputs.model
+    assert [one.asset_id for one in inputs] == [model, job.dataset_id]
 
 
 def test_files_are_laid_out_as_links_or_copies(tmp_path: Path) -> None:

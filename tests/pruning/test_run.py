@@ -8,7 +8,8 @@ from transformers import AutoModelForSequenceClassification
 from pruning import prune
 from pruning.errors import Canceled, InvalidModel, InvalidSpec, OutOfMemory
 from pruning.report import Report
-from pruning.spec import Evaluation, Finetune, PruneSpec, Recover
+from pruning.spec import Distill, Evaluation, Finetune, PruneSpec, Recover
+from pruning.steps.checkpoint import file_sha256
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny, save_untrained
 
@@ -189,3 +190,49 @@ def test_cancel_is_heard_in_every_step(inputs, tmp_path, step):
     with pytest.raises(Canceled):
         prune(request(), *inputs, tmp_path, events, lambda: "cancel" if step in entered else None)
     assert entered[-1] == step
+
+
+class TestTeacher:
+    REQUEST = TRAINED.model_copy(
+        update={
+            "finetune": False,
+            "distill": Distill(hidden=1.0, attention=1.0),
+            "evaluate": Evaluation(latency=False),
+        }
+    )
+
+    def test_what_one_teacher_taught_is_not_gone_on_with_by_another(self, inputs, tmp_path):
+        one, other = (save_tiny(tmp_path / str(seed), hidden=48, layers=4, seed=seed) for seed in (7, 8))
+        with pytest.raises(Killed):
+            prune(self.REQUEST, *inputs, tmp_path / "out", kill_at("after"), teacher_dir=one)
+        steps = []
+
+        def listen(event):
+            if event.type == "phase":
+                steps.append(event.data["step"])
+
+        report = prune(self.REQUEST, *inputs, tmp_path / "out", listen, teacher_dir=other)
+        assert "recover" in steps
+        weights = file_sha256(other / "model.safetensors")
+        assert report.hashes["teacher/model.safetensors"] == weights
+        assert weights in (tmp_path / "out" / "README.md").read_text()
+        recovered = {
+            load_file(path)["classifier.bias"].numpy().tobytes()
+            for path in tmp_path.glob("out/work/*/recover/recovered.safetensors")
+        }
+        assert len(recovered) == 2
+
+    def test_a_teacher_with_other_words_is_refused(self, inputs, tmp_path):
+        teacher = save_tiny(tmp_path / "teacher")
+        path = teacher / "tokenizer.json"
+        path.write_text(path.read_text().replace('"good"', '"goods"'))
+        with pytest.raises(InvalidSpec, match="'good', 'goods'") as caught:
+            prune(self.REQUEST, *inputs, tmp_path / "out", teacher_dir=teacher)
+        assert caught.value.param == "/teacher"
+
+    def test_what_is_wrong_with_the_teacher_is_said_of_the_teacher(self, inputs, tmp_path):
+        teacher = save_tiny(tmp_path / "teacher")
+        (teacher / "config.json").write_text("no JSON")
+        with pytest.raises(InvalidModel) as caught:
+            prune(self.REQUEST, *inputs, tmp_path / "out", teacher_dir=teacher)
+        assert caught.value.param == "/teacher"

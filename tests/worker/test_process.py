@@ -22,7 +22,13 @@ ENTRY = "tests.support.slow_engine"
 
 def parameters(folder: Path, **settings: Any) -> dict[str, Any]:
     settings = {"name": "one", "steps": 3, "step_seconds": 0.01, "trace": str(folder / "trace"), **settings}
-    return {"spec": {"settings": settings}, "model": "m", "dataset": "d", "out": str(folder / "out")}
+    return {
+        "spec": {"settings": settings},
+        "model": "m",
+        "dataset": "d",
+        "teacher": None,
+        "out": str(folder / "out"),
+    }
 
 
 def spawn(folder: Path, *, memory_bytes: int | None = None, **settings: Any) -> ChildProcess:

@@ -90,15 +90,17 @@ def test_the_child_gets_its_inputs(place: Workplace, make_supervisor: MakeSuperv
         cancel(place, job_id)
 
 
-def test_the_result_of_a_job_is_the_model_of_the_next(
-    place: Workplace, make_supervisor: MakeSupervisor
+@pytest.mark.parametrize("role", ["model", "teacher"])
+def test_the_result_of_a_job_is_the_model_or_the_teacher_of_the_next(
+    place: Workplace, make_supervisor: MakeSupervisor, role: str
 ) -> None:
     first = place.submit("one", steps=1)
     assert make_supervisor().work(never)
-    second = place.submit("two", steps=1000, job={"model_id": None, "model_job_id": first})
+    inputs = {"model_id": None, "model_job_id": first} if role == "model" else {"teacher_job_id": first}
+    second = place.submit("two", steps=1000, job=inputs)
     with working(make_supervisor()):
         place.wait_for_step("two")
-        model = place.settings.work_dir / "jobs" / second / "attempts/1/inputs/model"
+        model = place.settings.work_dir / "jobs" / second / "attempts/1/inputs" / role
         assert [path.name for path in model.iterdir()] == ["config.json"]
         assert json.loads((model / "config.json").read_text()) == {"made_by": "one"}
         cancel(place, second)

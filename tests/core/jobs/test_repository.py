@@ -70,6 +70,12 @@ def test_a_job_needs_the_owners_own_complete_inputs(database: Database) -> None:
         repository.cancel(session, owner, unfinished.id)
     with pytest.raises(InvalidRequest, match="no model"), database.write() as session:
         make_job(session, owner, model_job_id=unfinished.id)
+    with pytest.raises(InvalidRequest) as refused, database.write() as session:
+        make_job(session, owner, teacher_id=uploading)
+    assert refused.value.param == "/teacher"
+    with pytest.raises(InvalidRequest) as refused, database.write() as session:
+        make_job(session, owner, teacher_job_id=unfinished.id)
+    assert (refused.value.code, refused.value.param) == ("no_model", "/teacher/job")
     new = NewJob(request={}, spec={}, plan=None, dataset_id="dst_x", queue="cpu", run_timeout_seconds=1)
     with pytest.raises(ValueError, match="one model"), database.write() as session:
         repository.create(session, owner, new)
@@ -124,12 +130,14 @@ def test_only_a_job_that_is_over_and_unused_is_deleted(database: Database) -> No
     with pytest.raises(Conflict, match="cancel it first"), database.write() as session:
         repository.delete(session, job.owner_id, job.id)
     succeed(database, ("model/config.json",))
+    for role in ("model_job_id", "teacher_job_id"):
+        with database.write() as session:
+            second = make_job(session, job.owner_id, **{role: job.id})
+        with pytest.raises(Conflict, match=second.id), database.write() as session:
+            repository.delete(session, job.owner_id, job.id)
+        with database.write() as session:
+            repository.cancel(session, job.owner_id, second.id)
     with database.write() as session:
-        second = make_job(session, job.owner_id, model_job_id=job.id)
-    with pytest.raises(Conflict, match=second.id), database.write() as session:
-        repository.delete(session, job.owner_id, job.id)
-    with database.write() as session:
-        repository.cancel(session, job.owner_id, second.id)
         repository.delete(session, job.owner_id, job.id)
     with pytest.raises(NotFound), database.read() as session:
         repository.get(session, job.owner_id, job.id)
@@ -165,11 +173,16 @@ def test_the_queue_position_follows_the_order_of_claims(database: Database) -> N
 
 def test_a_used_model_is_not_deleted_and_an_unused_one_is(database: Database) -> None:
     with database.write() as session:
-        job = make_job(session)
-    with pytest.raises(Conflict, match=job.id), database.write() as session:
-        assets.delete(session, Model, job.owner_id, str(job.model_id))
+        owner = make_owner(session)
+        job = make_job(session, owner, teacher_id=make_model(session, owner))
+    used = (str(job.model_id), str(job.teacher_id))
+    for model_id in used:
+        with pytest.raises(Conflict, match=job.id), database.write() as session:
+            assets.delete(session, Model, owner, model_id)
     with database.write() as session:
-        repository.cancel(session, job.owner_id, job.id)
-        assets.delete(session, Model, job.owner_id, str(job.model_id))
-    with pytest.raises(NotFound), database.read() as session:
-        assets.get(session, Model, job.owner_id, str(job.model_id))
+        repository.cancel(session, owner, job.id)
+        for model_id in used:
+            assets.delete(session, Model, owner, model_id)
+    for model_id in used:
+        with pytest.raises(NotFound), database.read() as session:
+            assets.get(session, Model, owner, model_id)

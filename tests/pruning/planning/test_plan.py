@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, TargetUnreachable
@@ -269,3 +270,10 @@ def test_planning_loads_no_torch():
         "assert not {'torch', 'transformers', 'sklearn', 'scipy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_fp16_needs_a_gpu():
+    with pytest.raises(ValidationError, match="device 'cuda', or precision 'bf16'") as caught:
+        plan(precision="fp16")
+    assert caught.value.errors()[0]["loc"] == ("device",)
+    assert plan(precision="fp16", device="cuda").spec.precision == "fp16"
