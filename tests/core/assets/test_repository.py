@@ -139,7 +139,9 @@ def test_a_commit_of_the_hub_is_one_asset_per_owner(database: Database, owner: s
         assert repository.hub_model(session, other, model).id != first.id
         datasets = [repository.hub_dataset(session, owner, found).id for found in (plain, named, plain)]
         assert datasets[0] == datasets[2] != datasets[1]
-        assert repository.require_usable(session, Model, owner, first.id, "/model").status == AssetStatus.PENDING
+        assert (
+            repository.require_usable(session, Model, owner, first.id, "/model").status == AssetStatus.PENDING
+        )
         assert [file.hub_path for file in repository.files_of(session, first)] == ["config.json"]
 
 
