@@ -53,7 +53,7 @@ def check_length(spec: PruneSpec, chosen: MethodInfo, data: DataSummary) -> None
 
 def shortest_run(start: float, end: float, needed: int) -> int:
     """The fewest steps of which `needed` whole ones lie between the parts `start` and `end`."""
-    steps = math.ceil(needed / (end - start))
+    steps = max(needed, math.floor(needed / (end - start)))
     while math.floor(end * steps) - math.ceil(start * steps) < needed:
         steps += 1
     return steps
