@@ -22,6 +22,7 @@ def generate() -> str:
             empties_sublayers=cls.empties_sublayers,
             schema=cls.Settings.model_json_schema(),
             schedule_steps=cls.schedule_steps,
+            distill=cls.distill.model_dump(mode="json"),
         )
         for name, cls in sorted(METHODS.items())
     ]

@@ -38,6 +38,11 @@ def expected(scores: Tensor) -> Tensor:
     return _stretch(torch.sigmoid(scores))
 
 
+def perturb(noise: Tensor, generator: torch.Generator) -> None:
+    """Fill a tensor with the log-odds of uniform random numbers."""
+    noise.uniform_(_MARGIN, 1 - _MARGIN, generator=generator).logit_()
+
+
 def _stretch(concrete: Tensor) -> Tensor:
     return (concrete * (HIGH - LOW) + LOW).clamp(0, 1)
 
@@ -54,7 +59,7 @@ class HardConcreteMask(ScoredMask):
 
     def draw(self, generator: torch.Generator) -> None:
         """Draw new noise."""
-        self.noise.uniform_(_MARGIN, 1 - _MARGIN, generator=generator).logit_()
+        perturb(self.noise, generator)
 
     def forward(self) -> Tensor:
         """The mask (count,) in fp32: random in training, between 0 and 1; 0 or 1 once it is frozen."""
@@ -68,8 +73,12 @@ class HardConcreteMask(ScoredMask):
         The gate without noise; 0.01 for a unit that is kept although its gate is shut, so that it does not become a
         zero, and learns on.
         """
-        gates = expected(self.scores.detach())
+        gates = self.steady()
         return torch.where(gates > 0, gates, _CRACK).where(self.kept, 1.0)
+
+    def steady(self) -> Tensor:
+        """The gates without noise, (count,)."""
+        return expected(self.scores.detach())
 
 
 class HardConcreteMasks(PenalisedMasks):

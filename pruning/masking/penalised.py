@@ -83,6 +83,9 @@ class PenalisedMasks(LearnedMasks):
         """Measure the task's gradients: what the scores' gradients hold beside that of the penalty."""
         found = [(cast(Tensor, scores.grad) - self._push(scores)).square().mean() for scores in self.scores()]
         energies = torch.stack(found)
+        energies = torch.where(
+            energies.isfinite(), energies, self.energies
+        )  # fp16 tries scales that are too large
         self.energies.copy_(torch.where(self.energies > 0, self.energies.lerp(energies, _MEMORY), energies))
 
     def _push(self, scores: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pruning.masking.hybrid import heads_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
 from pruning.planning.costs import Kept, ModelShape, total_cost
-from pruning.spec import Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
+from pruning.spec import Distill, Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -120,6 +120,8 @@ class Method(ABC):
     """Whether the method trains the model itself, for which it needs labelled rows."""
     schedule_steps: ClassVar[int] = 1
     """Optimizer steps that the schedule of a method that prunes while it trains needs at least."""
+    distill: ClassVar[Distill] = Distill()
+    """How the method learns from its teacher when the request does not say how."""
     empties_sublayers: ClassVar[bool] = False
     """Whether the method may drop every head or every neuron of a layer."""
 

@@ -13,7 +13,7 @@ from pruning.masking.schedule import linear_decay
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 from pruning.planning.length import training_steps
-from pruning.spec import Distill, Kind, Training
+from pruning.spec import Kind, Training
 from pruning.training.tasks import load_model
 from pruning.training.train import fit
 
@@ -113,7 +113,7 @@ class LearnedMethod(Method):
         spec, model = context.spec, context.model
         groups = context.groups()
         learner = self.learner(context, groups, training_steps(self.settings, len(context.train)))
-        distill = Distill() if spec.distill is True else spec.distill or None
+        distill = self.distill if spec.distill is True else spec.distill or None
         teacher = load_model(context.teacher_dir, context.task) if distill and context.teacher_dir else None
         masks = learner.masks
         masks.attach(model)

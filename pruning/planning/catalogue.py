@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class MethodInfo:
     empties_sublayers: bool
     schema: dict[str, Any]
     schedule_steps: int = 1
+    distill: dict[str, Any] = field(default_factory=dict)
+    """How it learns from its teacher where a request does not say: fields of `Distill`."""
 
 
 @cache

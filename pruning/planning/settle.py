@@ -79,7 +79,7 @@ def settle(
             "target_measure": _measure(spec, chosen, granularity),
             "finetune": _finetune(spec, chosen, trained),
             "recover": recover,
-            "distill": _distill(spec, trains=chosen.needs_training or recover is not False),
+            "distill": _distill(spec, chosen, trains=chosen.needs_training or recover is not False),
         }
     )
 
@@ -183,12 +183,13 @@ def _finetune(spec: PruneSpec, chosen: MethodInfo, trained: bool) -> Finetune | 
     return finetune
 
 
-def _distill(spec: PruneSpec, *, trains: bool) -> Distill | bool:
+def _distill(spec: PruneSpec, chosen: MethodInfo, *, trains: bool) -> Distill | bool:
     if isinstance(spec.distill, Distill) and not trains:
         raise InvalidSpec(
             "Nothing is trained after pruning, so nothing can be distilled.",
             param="/distill",
             remedy="Leave distill out, or set recover.",
         )
-    distill: Distill | bool = _settings(spec.distill, Distill, default=True)
-    return distill if trains else False
+    if spec.distill is False or not trains:
+        return False
+    return spec.distill if isinstance(spec.distill, Distill) else Distill.model_validate(chosen.distill)
