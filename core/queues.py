@@ -1,5 +1,8 @@
 """Names that API and workers ring each other by, and how they reach the broker. Imports no Celery."""
 
+import json
+import secrets
+from pathlib import Path
 from typing import Any
 
 from core.settings import Settings
@@ -24,9 +27,26 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     folders = {name: root / name for name in ("messages", "control", "processed")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for queue in QUEUES:
+        _bind(folders["control"], queue)
     return {
         "data_folder_in": str(folders["messages"]),
         "data_folder_out": str(folders["messages"]),
         "control_folder": str(folders["control"]),
         "processed_folder": str(folders["processed"]),
     }
+
+
+def _bind(control: Path, queue: str) -> None:
+    """Write the file in which kombu keeps an exchange's queues: routing key, pattern, queue.
+
+    kombu writes it in place: a process killed in between leaves an empty file, on which every later one would
+    fail. Where the whole file is there already, kombu only reads it.
+    """
+    path = control / f"{queue}.exchange"
+    binding = json.dumps([[queue, "", queue]])
+    if path.is_file() and path.read_text("utf-8") == binding:
+        return
+    draft = control / f".{queue}.{secrets.token_hex(8)}"
+    draft.write_text(binding, "utf-8")
+    draft.replace(path)

@@ -40,6 +40,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a lost broker is no reason to stop a job
         worker_detect_quorum_queues=False,  # a RabbitMQ matter
         # The broker
+        broker_transport="worker.file_transport:Transport" if on_files else None,
         broker_transport_options=options,
         broker_connection_timeout=2.0,
         broker_connection_retry=True,

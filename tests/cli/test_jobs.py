@@ -46,7 +46,7 @@ def test_a_dry_run_shows_the_plan_and_makes_no_job(
     online: Prunery, model_folder: Path, dataset_file: Path
 ) -> None:
     given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5")
-    code, out, err = online("submit", *given, "--dry-run", "--method", "leap", "--set", "method.max_steps=3")
+    code, out, err = online("submit", *given, "--dry-run", "--method", "leap", "--set", "method.max_steps=10")
     assert code == 0, err
     proposal = json.loads(out)
     assert proposal["method"] == "leap"

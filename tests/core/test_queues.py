@@ -1,8 +1,12 @@
 """How API and workers reach the broker."""
 
+import json
 from pathlib import Path
 
-from core.queues import broker_options
+import pytest
+from kombu import Connection, Exchange, Queue
+
+from core.queues import QUEUES, broker_options
 from core.settings import Settings
 
 
@@ -19,3 +23,24 @@ def test_redis_is_given_up_on_in_time(tmp_path: Path) -> None:
     options = broker_options(Settings(data_dir=tmp_path, broker_url="redis://redis:6379/0"))
     assert 0 < options["socket_connect_timeout"] <= options["socket_timeout"] <= 30
     assert not (tmp_path / "broker").exists()
+
+
+@pytest.mark.parametrize("torn", [None, "", '[["cpu", '])
+def test_a_torn_binding_is_written_anew_and_read_by_kombu(tmp_path: Path, torn: str | None) -> None:
+    """As a process leaves it that is killed while it declares a queue."""
+    settings = Settings(data_dir=tmp_path)
+    control = Path(broker_options(settings)["control_folder"])
+    path = control / "cpu.exchange"
+    path.unlink()
+    if torn is not None:
+        path.write_text(torn)
+    options = broker_options(settings)
+    written = path.stat()
+    with Connection("filesystem://", transport_options=options) as connection:
+        bound = Queue("cpu", Exchange("cpu"), routing_key="cpu")(connection.channel())
+        bound.declare()
+        connection.Producer().publish({"look": 1}, exchange="cpu", routing_key="cpu")
+        assert bound.get(no_ack=True).payload == {"look": 1}
+    assert json.loads(path.read_text()) == [["cpu", "", "cpu"]]
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert sorted(file.name for file in control.iterdir()) == sorted(f"{name}.exchange" for name in QUEUES)
