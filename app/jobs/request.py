@@ -65,14 +65,14 @@ Metadata = dict[
 
 _ABOUT = {
     "target_ratio": "The fraction REMOVED of `target_measure`, 0 <= r < 1; 0 only fine-tunes.",
-    "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:32x32, block:32x32, row, unstructured.",
+    "granularity": "What is dropped at once: structured, neuron, head, hybrid:32x32, block:32x32, row, unstructured.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
     "target_measure": "What target_ratio counts; flops for units that can be removed, else weights.",
     "task": "Inferred from the columns and the labels when left out.",
     "columns": "Names of the dataset's columns; those left out have usual names.",
     "label_names": "Names of the labels or tags that the dataset writes as 0, 1, 2 ...",
     "max_length": "Most tokens of a row; longer ones are cut, contexts of questions become several windows.",
-    "doc_stride": "Question answering: tokens that neighbouring windows share; by default 128, or a third of max_length.",
+    "doc_stride": "Question answering: tokens that windows share; by default 128, or a third of max_length.",
     "finetune": "Dense fine-tuning before pruning; on when the model has no trained head for the task.",
     "recover": "Fine-tuning with fixed masks after pruning; on for methods that train.",
     "distill": "Learning from the teacher, by default the dense model.",
