@@ -50,7 +50,7 @@ def test_a_dry_run_shows_the_plan_and_makes_no_job(
     assert code == 0, err
     proposal = json.loads(out)
     assert proposal["method"] == "leap"
-    assert proposal["spec"]["settings"]["max_steps"] == 3
+    assert proposal["spec"]["settings"]["max_steps"] == 10
     assert "job_" not in out
 
 
