@@ -30,8 +30,8 @@ _MOMENTUM = 0.5
 """With the usual 0.9 the thresholds of a run of a few hundred steps shoot past the target by half."""
 
 _REFRESH_EVERY = 5
-"""Masks follow scores and thresholds every so many steps: both move slowly, and to find the k-th score of every
-matrix costs a quarter of a training step."""
+"""Masks follow scores and thresholds every so many steps: both move slowly, and finding the k-th score of every
+matrix at each step would cost much of a training step."""
 
 
 class Regulariser:

@@ -211,7 +211,7 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
     if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         if spec.granularity == "structured":
-            text += " allocation native is small and fast when loaded plainly, and as good up to half of the FLOPs."
+            text += " With allocation native a plain load is small and fast."
         found.append(Notice(code="remote_code", message=text))
     if not data.splits.get("validation"):
         text = "The dataset has no validation split: a part of the training rows is held out."
