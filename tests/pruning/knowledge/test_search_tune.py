@@ -1,6 +1,8 @@
+import math
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pruning.errors import InvalidModel
@@ -13,11 +15,14 @@ groups = st.lists(
 
 
 def scan(scores, prices, budget):
-    """Algorithm 1 as it is written: raise the threshold until what is above it is affordable; ties by position."""
+    """Algorithm 1 as it is written: raise the threshold until what is above it is affordable; ties by position.
+
+    The last bits of a budget are no reason to refuse a unit: it may be exceeded by a billionth of itself.
+    """
     units = [(-score, group, index) for group, each in enumerate(scores) for index, score in enumerate(each)]
     for threshold in [*sorted(units, reverse=True), (-100, 0, 0)]:
         above = [unit for unit in units if unit <= threshold]
-        if sum(prices[group] for _, group, _ in above) <= budget:
+        if sum(prices[group] for _, group, _ in above) <= budget * (1 + 1e-9):
             return [
                 [(-score, group, index) in above for index, score in enumerate(each)]
                 for group, each in enumerate(scores)
@@ -26,6 +31,7 @@ def scan(scores, prices, budget):
 
 
 @given(groups, st.floats(0, 1))
+@example([([0], 1)], math.nextafter(1, 0))
 def test_search_equals_the_scan(drawn, fraction):
     scores, prices = [each for each, _ in drawn], [price for _, price in drawn]
     budget = fraction * sum(len(each) * price for each, price in drawn)
