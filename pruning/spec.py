@@ -231,6 +231,11 @@ class PruneSpec(Model):
     checkpoint_seconds: float = Field(default=60.0, ge=5, le=3600)
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
 
+    @property
+    def fills(self) -> bool:
+        """Whether zeros in what is left become weights again."""
+        return isinstance(self.recover, Recover) and self.recover.fill
+
     @field_validator("device")
     @classmethod
     def _fp16_needs_a_gpu(cls, device: str, info: ValidationInfo) -> str:

@@ -17,7 +17,7 @@ from pruning.planning.length import check_length
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.report import Notice, ResultKind
-from pruning.spec import Granularity, Measure, Model, PruneSpec, Recover, Task
+from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
 
 _CHARACTERS_PER_TOKEN = 4.5
 _SHORTEST_WINDOW = 32
@@ -196,13 +196,9 @@ def _kind(spec: PruneSpec) -> ResultKind:
     if not spec.target_ratio:
         return "dense"
     granularity = Granularity.parse(spec.granularity)
-    if granularity.removable or _filled(spec):
+    if granularity.removable or spec.fills:
         return "shrunk"
     return "mixed" if granularity.mixed else "zeros"
-
-
-def _filled(spec: PruneSpec) -> bool:
-    return isinstance(spec.recover, Recover) and spec.recover.fill
 
 
 def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
@@ -214,7 +210,7 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
         where = "the attention" if spec.granularity.startswith("hybrid") else "what is left"
         text = f"{spec.granularity} leaves zeros in {where}: only what is removed makes it faster."
         found.append(Notice(code="zeros_left", message=text))
-    if _filled(spec):
+    if spec.fills:
         text = (
             f"fill makes weights of all zeros in what is left: the result has less than {spec.target_ratio} of its "
             "weights removed."

@@ -165,7 +165,7 @@ def _check_meaning(spec: PruneSpec, chosen: MethodInfo, granularity: Granularity
                 param=_pointer([name]),
                 remedy=f"Leave it out, or use granularity {' or '.join(kinds)}.",
             )
-    if isinstance(spec.recover, Recover) and spec.recover.fill and not granularity.mixed:
+    if spec.fills and not granularity.mixed:
         raise InvalidSpec(
             f"fill has no meaning with granularity {spec.granularity}: it is for results of which a part is removed "
             "and a part is zero.",
