@@ -76,7 +76,7 @@ def _prune(job: Job) -> Report:
     after = pruned = judge(job, "pruned", lambda: job.load(zeroed_dir(job)))
     equality = check_shrunk(job, outcome)
     if job.spec.recover is not False:
-        recover(job, dense_dir, outcome)
+        outcome = recover(job, dense_dir, outcome)
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, outcome)

@@ -6,7 +6,7 @@ Imports no torch: the API validates the same objects that the worker runs.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -26,9 +26,11 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal[
     "loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"
 ]
-Kind = Literal["unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "n_m", "layer"]
+Kind = Literal[
+    "unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "multilevel", "n_m", "layer"
+]
 
-_BLOCKS = re.compile(r"(block|hybrid)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
+_BLOCKS = re.compile(r"(block|hybrid|multilevel)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
 _USUAL_BLOCK = (32, 32)
 _N_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
 _PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "layer")
@@ -40,6 +42,7 @@ class Granularity:
 
     `row`: output rows, with their biases, of the attention output and the FFN (LEAP, released code). `structured`:
     `head` and `neuron` together. `hybrid`: blocks in the attention, neurons in the FFN (Lagunas et al. 2021).
+    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code).
     """
 
     kind: Kind
@@ -52,13 +55,12 @@ class Granularity:
             if text == plain:
                 return cls(plain)
         if match := _BLOCKS.fullmatch(text):
-            kind: Kind = "block" if match[1] == "block" else "hybrid"
-            return cls(kind, (int(match[2]), int(match[3])) if match[2] else _USUAL_BLOCK)
+            return cls(cast(Kind, match[1]), (int(match[2]), int(match[3])) if match[2] else _USUAL_BLOCK)
         if (match := _N_M.fullmatch(text)) and int(match[1]) < int(match[2]):
             return cls("n_m", (int(match[1]), int(match[2])))
         raise ValueError(
             f"{text!r} is not a granularity; use one of {', '.join(_PLAIN)}, block:ROWSxCOLUMNS such as block:32x32, "
-            "hybrid:ROWSxCOLUMNS, or N:M with N < M such as 2:4"
+            "hybrid:ROWSxCOLUMNS, multilevel:ROWSxCOLUMNS, or N:M with N < M such as 2:4"
         )
 
     @property
@@ -68,8 +70,13 @@ class Granularity:
 
     @property
     def removes(self) -> bool:
-        """Whether dropped units leave the model physically: all of them or, of `hybrid`, those of the FFN."""
-        return self.removable or self.kind == "hybrid"
+        """Whether dropped units leave the model physically: all of them, or some."""
+        return self.removable or self.mixed
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some dropped units leave the model physically and others are zeros in what is left."""
+        return self.kind in ("hybrid", "multilevel")
 
 
 def _granularity(text: str) -> str:
@@ -131,10 +138,16 @@ class Finetune(Training):
 
 
 class Recover(Training):
-    """Fine-tuning with fixed masks after pruning."""
+    """Fine-tuning after pruning, with fixed masks or, to `fill` them, without."""
 
     epochs: float = Field(default=1.0, gt=0, le=1000, description=_EPOCHS)
     learning_rate: float = Field(default=3e-5, gt=0, lt=1, description=_PEAK)
+    fill: bool = Field(
+        default=False,
+        description="Of results of which a part is removed and a part is zero (hybrid, multilevel): whether the "
+        "zeros in what is left become weights again, small random ones at first, and train with the others (hybrid "
+        "filled, Lagunas et al. 2021). Less is removed then than was asked.",
+    )
 
 
 class Distill(Model):
@@ -217,6 +230,11 @@ class PruneSpec(Model):
     compile: bool = False
     checkpoint_seconds: float = Field(default=60.0, ge=5, le=3600)
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+
+    @property
+    def fills(self) -> bool:
+        """Whether zeros in what is left become weights again."""
+        return isinstance(self.recover, Recover) and self.recover.fill
 
     @field_validator("device")
     @classmethod

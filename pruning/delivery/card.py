@@ -8,7 +8,7 @@ from pruning.report import LayerKept, Quality, Report
 _KINDS = {
     "shrunk": "{removed} were **removed**: the model is smaller and computes less.",
     "mixed": (
-        "{removed} were **removed**: the model is smaller and computes less. In what is left of the attention, blocks "
+        "{removed} were **removed**: the model is smaller and computes less. In what is left, blocks "
         "of weights were **set to zero in matrices of the same size**: these zeros make the file no smaller unless it "
         "is compressed, and nothing faster unless the runtime makes use of them."
     ),

@@ -1,55 +1,93 @@
-"""Results that are part removed, part zero: what block masks say of whole heads, and masks of a shrunk attention."""
+"""Results that are part removed, part zero: what masks on weights say of whole units, and masks of a shrunk model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pruning.model.layers import family, layers, prunable_linears
-from pruning.model.shrink import features
+from pruning.model.layers import Writer, family, layers, prunable_linears
+from pruning.model.shrink import cut_linears
 from pruning.planning.costs import Kept
 
 
-def heads_left(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
-    """The heads of each layer that must stay, by masks on query, key, value and attention output.
+def units_left(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> Kept:
+    """`kept` without the heads and neurons of which masks on weights leave nothing, by the dense `model`.
 
-    A head without a weight adds nothing to the answers and nothing to the count: it can be removed, if the family
+    A unit without a weight adds nothing to the answers and nothing to the count: it can be removed, if the family
     can miss one. A head that only lost its columns in the attention output adds nothing to the answers either, but
-    what is left of its rows counts as kept: removing it would remove more than was asked.
+    what is left of its rows counts as kept: removing it would remove more than was asked. So with neurons. Units
+    of sub-layers that have no masks stay.
     """
     names = _weight_names(model)
-    found: list[tuple[int, ...]] = []
+    heads, neurons = list(kept.heads), list(kept.neurons)
     for layer in layers(model):
-        if family(model).fewest_heads is None:
-            found.append(tuple(range(layer.heads)))
-            continue
-        left = _by_head(masks[names[layer.attention_out]].T[None], layer.heads)
-        for writer in layer.head_writers:
-            left = left | _by_head(writer.split(masks[names[writer.linear]]), layer.heads)
-        found.append(tuple(left.nonzero().flatten().tolist()))
-    return tuple(found)
+        if names[layer.attention_out] in masks and family(model).fewest_heads is not None:
+            left = _left(names, masks, layer.head_writers, layer.attention_out, layer.heads)
+            heads[layer.index] = _both(heads[layer.index], left)
+        if names[layer.ffn_out] in masks:
+            left = _left(names, masks, layer.neuron_writers, layer.ffn_out, layer.neurons)
+            neurons[layer.index] = _both(neurons[layer.index], left)
+    return Kept(heads=tuple(heads), neurons=tuple(neurons))
 
 
-def _by_head(mask: Tensor, heads: int) -> Tensor:
-    """Whether anything of each head is kept, (heads,), for a mask (parts, features, others)."""
-    return mask.reshape(len(mask), heads, -1).any(dim=(0, 2))
+def _left(
+    names: Mapping[nn.Linear, str],
+    masks: Mapping[str, Tensor],
+    writers: tuple[Writer, ...],
+    reader: nn.Linear,
+    units: int,
+) -> Tensor:
+    """Whether anything is left of each unit in its writers and its reader: (units,), bool."""
+    left = _by_unit(masks[names[reader]].T[None], units)
+    for writer in writers:
+        left = left | _by_unit(writer.split(masks[names[writer.linear]]), units)
+    return left
+
+
+def _by_unit(mask: Tensor, units: int) -> Tensor:
+    """Whether anything of each unit is kept, (units,), for a mask (parts, features, others)."""
+    return mask.reshape(len(mask), units, -1).any(dim=(0, 2))
+
+
+def _both(kept: tuple[int, ...], left: Tensor) -> tuple[int, ...]:
+    return tuple(index for index in kept if left[index])
 
 
 def shrink_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
-    """Masks by parameter name, on the attention alone, cut to what is left of it when only `kept` heads stay.
+    """Masks by parameter name, cut to what is left of their matrices when only `kept` units stay.
 
     `masks` have the shapes of the dense model; `model` may be dense or shrunk already.
     """
-    names = _weight_names(model)
     cut: dict[str, Tensor] = {}
-    for layer, heads in zip(layers(model), kept.heads, strict=True):
-        index = features(heads, layer.head_size)
-        reader = names[layer.attention_out]
-        cut[reader] = masks[reader][:, index]
-        for writer in layer.head_writers:
-            name = names[writer.linear]
-            cut[name] = writer.split(masks[name])[:, index].flatten(0, 1)
+    for name, mask, writer, index in _masked(model, masks, kept):
+        cut[name] = mask[:, index] if writer is None else writer.split(mask)[:, index].flatten(0, 1)
     return cut
+
+
+def restore_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
+    """Masks of a model shrunk to `kept`, in the shapes of the dense `model`: what was removed is not kept."""
+    whole: dict[str, Tensor] = {}
+    for name, mask, writer, index in _masked(model, masks, kept):
+        whole[name] = mask.new_zeros(model.get_parameter(name).shape)
+        if writer is None:
+            whole[name][:, index] = mask
+        else:
+            writer.split(whole[name])[:, index] = writer.split(mask)
+    return whole
+
+
+def _masked(
+    model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept
+) -> Iterator[tuple[str, Tensor, Writer | None, Tensor]]:
+    """Every masked weight: name, mask, the writer that it belongs to or None for a reader, the features kept."""
+    names = _weight_names(model)
+    for layer, heads, neurons in zip(layers(model), kept.heads, kept.neurons, strict=True):
+        for writers, reader, index in cut_linears(layer, heads, neurons):
+            owners: dict[str, Writer | None] = {names[writer.linear]: writer for writer in writers}
+            owners[names[reader]] = None
+            for name, owner in owners.items():
+                if name in masks:
+                    yield name, masks[name], owner, index
 
 
 def _weight_names(model: PreTrainedModel) -> dict[nn.Linear, str]:

@@ -6,15 +6,17 @@ unit, the last one that the budget keeps, along a planned path to the cut.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pruning.masking.learned import LearnedMasks, ScoredMask
 from pruning.masking.select import keep_top, lowest_kept
-from pruning.masking.units import Units
+from pruning.masking.units import SlotUnits, Units
+from pruning.model.layers import layers, prunable_linears
 
 _BOUND = math.log(99)
 """Scores stay where the sigmoid of the penalty is in 0.01..0.99: beyond that no penalty could fetch them back."""
@@ -43,12 +45,30 @@ def _limited(value: float) -> float:
     return min(max(value, -_STRONGEST), _STRONGEST)
 
 
+def part_shares(model: PreTrainedModel, groups: Mapping[str, Units], ffn_weight: float) -> list[float]:
+    """The share of each group in a penalty that weighs attention and FFN, whatever number of groups each has.
+
+    Of a part it is the part's weight (1, `ffn_weight`) over the number of parts, times the mean over its groups
+    (Lagunas et al. 2021, released code: attention_lambda, dense_lambda). Rows and columns that share their scores
+    are one group.
+    """
+    names = {linear: name for name, linear in prunable_linears(model).items()}
+    ffn = {names[linear] for layer in layers(model) for linear in (*layer.ffn_in, layer.ffn_out)}
+    in_ffn = [
+        group.kind == "neurons" if isinstance(group, SlotUnits) else name in ffn
+        for name, group in groups.items()
+    ]
+    parts = len(set(in_ffn))
+    return [(ffn_weight if part else 1.0) / parts / in_ffn.count(part) for part in in_ffn]
+
+
 class PenalisedMasks(LearnedMasks):
     """Masks of a whole model that keep what scores above a cut, with a penalty on all scores.
 
-    The penalty is strength * mean over groups of the mean of sigmoid(score - shift) (Sanh, Wolf and Rush 2020,
-    released code, where the strength is lambda). `total` is the cost of the whole model, with what no group holds;
-    with `even` the final masks keep one number of units in every group.
+    The penalty is strength * sum over groups of share * mean of sigmoid(score - shift). By default every group has
+    the same of the `shares`, one for each group, which add up to 1 (Sanh, Wolf and Rush 2020, released code, where
+    the strength is lambda). `total` is the cost of the whole model, with what no group holds; with `even` the final
+    masks keep one number of units in every group.
     """
 
     strength: Tensor
@@ -66,9 +86,11 @@ class PenalisedMasks(LearnedMasks):
         shift: float,
         *,
         even: bool,
+        shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__(groups, sources, total)
         self.shift = shift
+        self.shares = list(shares or [1 / len(groups)] * len(groups))
         self.even = even
         self.register_buffer("strength", torch.tensor(0.0))
         self.register_buffer("integral", torch.tensor(0.0, dtype=torch.float64))
@@ -76,22 +98,26 @@ class PenalisedMasks(LearnedMasks):
 
     def penalty(self) -> Tensor:
         """The penalty, 0-d, with gradients."""
-        means = [torch.sigmoid(scores - self.shift).mean() for scores in self.scores()]
-        return self.strength * torch.stack(means).mean()
+        named = zip(self.scores(), self.shares, strict=True)
+        means = [share * torch.sigmoid(scores - self.shift).mean() for scores, share in named]
+        return self.strength * torch.stack(means).sum()
 
     def observe(self) -> None:
         """Measure the task's gradients: what the scores' gradients hold beside that of the penalty."""
-        found = [(cast(Tensor, scores.grad) - self._push(scores)).square().mean() for scores in self.scores()]
+        found = [
+            (cast(Tensor, scores.grad) - self._push(scores, share)).square().mean()
+            for scores, share in zip(self.scores(), self.shares, strict=True)
+        ]
         energies = torch.stack(found)
         energies = torch.where(
             energies.isfinite(), energies, self.energies
         )  # fp16 tries scales that are too large
         self.energies.copy_(torch.where(self.energies > 0, self.energies.lerp(energies, _MEMORY), energies))
 
-    def _push(self, scores: Tensor) -> Tensor:
+    def _push(self, scores: Tensor, share: float) -> Tensor:
         """The gradient of the penalty by the scores of one group, (count,)."""
         odds = torch.sigmoid(scores.detach() - self.shift)
-        return self.strength * odds * (1 - odds) / (len(scores) * len(self.groups))
+        return self.strength * share * odds * (1 - odds) / len(scores)
 
     def steer(self, goal: float, budget: float, step: float) -> None:
         """Set the strength so that the marginal score goes to `goal`; `step` is the optimizer's step of a score.
@@ -105,7 +131,7 @@ class PenalisedMasks(LearnedMasks):
         odds = 1 / (1 + math.exp(self.shift - marginal))
         energies = zip(self.groups.values(), self.energies.tolist(), strict=True)
         scale = sum(group.count * math.sqrt(energy) for group, energy in energies)
-        self.strength.fill_(push * scale / (odds * (1 - odds)))
+        self.strength.fill_(push * scale / (odds * (1 - odds) * sum(self.shares)))
 
     def marginal(self, budget: float) -> Tensor:
         """The score, 0-d, of the last unit within `budget` when all groups compete."""

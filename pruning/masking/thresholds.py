@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -64,7 +65,8 @@ class ThresholdMasks(LearnedMasks):
     """Masks of a whole model that keep each group's best units, as many as its threshold says.
 
     `owners` is the index of each group's threshold, which groups of equal size may share. `total` is the cost
-    of the whole model, with what no group holds.
+    of the whole model, with what no group holds. The final masks keep of every group a multiple of its number in
+    `multiples`, if it has one: as many as the budget says, rounded up, but no more than there are.
     """
 
     shares: Tensor
@@ -76,6 +78,7 @@ class ThresholdMasks(LearnedMasks):
         owners: Sequence[int],
         thresholds: Thresholds,
         total: float,
+        multiples: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         named = list(zip(groups, owners, strict=True))
         sources = {name: ThresholdMask(groups[name].count, thresholds, owner) for name, owner in named}
@@ -83,7 +86,9 @@ class ThresholdMasks(LearnedMasks):
         self.thresholds = thresholds
         self.limits = [0] * len(thresholds.values)
         self.costs = [0.0] * len(thresholds.values)
+        self.multiples = [1] * len(thresholds.values)
         for name, owner in named:
+            self.multiples[owner] = multiples.get(name, 1)
             self.limits[owner] = groups[name].count
             self.costs[owner] += groups[name].cost
         governed = [limit * cost / total for limit, cost in zip(self.limits, self.costs, strict=True)]
@@ -118,9 +123,11 @@ class ThresholdMasks(LearnedMasks):
         self._keep_counts([max(1, math.ceil(part * limit)) for part, limit in wanted])
 
     def select(self, budget: float) -> None:
-        """Shift all thresholds alike until the groups cost `budget`, and round to whole units."""
+        """Shift all thresholds alike until the groups cost `budget`, and round to whole units and multiples."""
         shift = self._shift_within(budget)
-        self._keep_counts(round_within(self._wanted(shift), self.costs, self.limits, budget))
+        counts = round_within(self._wanted(shift), self.costs, self.limits, budget)
+        rounded = zip(counts, self.multiples, self.limits, strict=True)
+        self._keep_counts([min(limit, -(-count // unit) * unit) for count, unit, limit in rounded])
         with torch.no_grad():
             self.thresholds.values.add_(shift * self.thresholds.temperature)
 

@@ -231,7 +231,10 @@ def units(
     length: float,
     allocation: Allocation,
 ) -> dict[str, Units]:
-    """The groups that a request may prune; raises InvalidSpec for a granularity not made of these units."""
+    """The groups that a request may prune; raises InvalidSpec for a granularity not made of these units.
+
+    Of `multilevel` those of the first stage.
+    """
 
     def slots(*kinds: str) -> dict[str, Units]:
         found = slot_units(model, shape, measure, length, allocation)
@@ -246,7 +249,7 @@ def units(
             return slots("heads")
         case "neuron":
             return slots("neurons")
-        case "structured":
+        case "structured" | "multilevel":
             return slots("heads", "neurons")
         case "hybrid":
             return {**attention_block_units(model, granularity.shape or (1, 1)), **slots("neurons")}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pruning.errors import InvalidSpec
-from pruning.masking.hybrid import heads_left
+from pruning.masking.hybrid import units_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
 from pruning.planning.costs import Kept, ModelShape, total_cost
@@ -84,7 +84,7 @@ class Context:
         if self.granularity.removes:
             kept = kept_units(self.shape, groups, masks)
             if zeros is not None:
-                kept = kept.model_copy(update={"heads": heads_left(self.model, zeros)})
+                kept = units_left(self.model, zeros, kept)
         return Outcome(kept, zeros, details)
 
     def progress(self, fraction: float, message: str, **metrics: float) -> None:
@@ -100,7 +100,7 @@ class Outcome:
 
     `kept` names the heads and neurons of every layer that stay when others are removed; `weight_masks` maps the
     name of each parameter that gets zeros to its mask, True = kept, in the shape that the parameter has in the
-    dense model. `hybrid` has both. `details` is JSON for the report.
+    dense model. `hybrid` and `multilevel` have both. `details` is JSON for the report.
     """
 
     kept: Kept | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pruning.masking.learned import LearnedMasks
 from pruning.masking.schedule import linear_decay
@@ -110,11 +111,15 @@ class LearnedMethod(Method):
 
     def prune(self, context: Context) -> Outcome:
         """Train and prune in one run; raises what `pruning.training.train.fit` raises."""
+        folder = context.teacher_dir
+        return self.run(context, None if folder is None else load_model(folder, context.task))
+
+    def run(self, context: Context, teacher: PreTrainedModel | None) -> Outcome:
+        """Train and prune `context.model` in one run, with `teacher` where the request distills."""
         spec, model = context.spec, context.model
         groups = context.groups()
         learner = self.learner(context, groups, training_steps(self.settings, len(context.train)))
         distill = self.distill if spec.distill is True else spec.distill or None
-        teacher = load_model(context.teacher_dir, context.task) if distill and context.teacher_dir else None
         masks = learner.masks
         masks.attach(model)
         result = fit(

@@ -1,9 +1,10 @@
 """Remove dropped heads and neurons from a model physically."""
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from pruning.model.layers import Layer, family, layers, take
+from pruning.model.layers import Layer, Writer, family, layers, take
 from pruning.planning.costs import Kept
 
 
@@ -22,8 +23,10 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
     names = family(model)
     for layer, heads, neurons in zip(stack, kept.heads, kept.neurons, strict=True):
         _check(layer, heads, neurons, names.fewest_heads)
-        _shrink_attention(layer, heads)
-        _shrink_ffn(layer, neurons)
+        for writers, reader, index in cut_linears(layer, heads, neurons):
+            for writer in writers:
+                take(writer.linear, writer.rows(index), dim=0)
+            take(reader, index, dim=1)
         for name, value in ((names.head_count, len(heads)), (names.head_width, len(heads) * layer.head_size)):
             if name is not None:
                 setattr(layer.head_owner, name, value)
@@ -38,18 +41,35 @@ def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...], fewes
         )
 
 
-def _shrink_attention(layer: Layer, heads: tuple[int, ...]) -> None:
-    index = features(heads, layer.head_size)
-    for writer in layer.head_writers:
-        take(writer.linear, writer.rows(index), dim=0)
-    take(layer.attention_out, index, dim=1)
+def restore(model: PreTrainedModel, shrunk: PreTrainedModel, kept: Kept) -> None:
+    """Copy what `shrunk` has learned into the dense `model`, in place; removed units are zero. Undoes `shrink`.
+
+    `shrunk` was a copy of `model` before it was shrunk to `kept`.
+    """
+    dense = model.state_dict()
+    with torch.no_grad():
+        for name, value in shrunk.state_dict().items():
+            if dense[name].shape == value.shape:
+                dense[name].copy_(value)
+        for layer, small, heads, neurons in zip(
+            layers(model), layers(shrunk), kept.heads, kept.neurons, strict=True
+        ):
+            cuts = cut_linears(layer, heads, neurons), cut_linears(small, heads, neurons)
+            for (writers, reader, index), (cut_writers, cut_reader, _) in zip(*cuts, strict=True):
+                for writer, cut in zip(writers, cut_writers, strict=True):
+                    for name, values in cut.linear.named_parameters():
+                        writer.split(writer.linear.get_parameter(name).zero_())[:, index] = cut.split(values)
+                reader.weight.zero_()[:, index] = cut_reader.weight
 
 
-def _shrink_ffn(layer: Layer, neurons: tuple[int, ...]) -> None:
-    index = torch.tensor(neurons, dtype=torch.int64)
-    for writer in layer.neuron_writers:
-        take(writer.linear, writer.rows(index), dim=0)
-    take(layer.ffn_out, index, dim=1)
+def cut_linears(
+    layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...]
+) -> tuple[tuple[tuple[Writer, ...], nn.Linear, torch.Tensor], ...]:
+    """Of attention and FFN: the writers of the units, their reader, and the features that the kept units own."""
+    return (
+        (layer.head_writers, layer.attention_out, features(heads, layer.head_size)),
+        (layer.neuron_writers, layer.ffn_out, torch.tensor(neurons, dtype=torch.int64)),
+    )
 
 
 def features(heads: tuple[int, ...], head_size: int) -> torch.Tensor:

@@ -14,6 +14,9 @@ from pruning.spec import Kind, Measure
 
 PATH = Path(__file__).with_name("catalogue.json")
 
+GRANULARITIES = "granularities"
+"""In the schema of a setting: the kinds of granularity with which alone it has a meaning."""
+
 
 @dataclass(frozen=True)
 class MethodInfo:

@@ -174,11 +174,14 @@ def block_matrices(shape: ModelShape, granularity: Granularity) -> tuple[tuple[i
 def unit_costs(
     shape: ModelShape, granularity: Granularity, measure: Measure, length: float
 ) -> tuple[float, ...]:
-    """What one unit costs, for each kind of unit that the granularity has; every group of units has one cost."""
+    """What one unit costs, for each kind of unit that the granularity has; every group of units has one cost.
+
+    `multilevel` ends with blocks, which settle the ratio.
+    """
     rows, columns = granularity.shape or (1, 1)
     neuron = neuron_cost(shape, measure, length)
     match granularity.kind:
-        case "unstructured" | "block":
+        case "unstructured" | "block" | "multilevel":
             return (rows * columns,)
         case "row":
             return tuple(inputs for _, inputs in shape.matrices[len(shape.query_key_value) :])
@@ -210,7 +213,7 @@ def largest_ratio(
     units = unit_costs(shape, granularity, measure, length)
     left: float
     match granularity.kind:
-        case "unstructured" | "block":
+        case "unstructured" | "block" | "multilevel":
             left = shape.layers * len(block_matrices(shape, granularity)) * units[0]
         case "row":
             never = sum(outputs * inputs for outputs, inputs in shape.query_key_value)

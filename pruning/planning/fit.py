@@ -23,7 +23,9 @@ def check_fit(spec: PruneSpec, chosen: MethodInfo, family: Family) -> None:
             "All layers of this family share one table of relative positions, with a column per head: "
             "no head can be removed.",
             param="/granularity",
-            remedy="Use granularity neuron, or allocation native, which removes neurons only.",
+            remedy="Use granularity neuron, or allocation native, which removes neurons only."
+            if Granularity.parse(spec.granularity).removable
+            else "Use granularity hybrid or block.",
         )
 
 
@@ -38,4 +40,4 @@ def obstacle(spec: PruneSpec, chosen: MethodInfo, family: Family) -> str | None:
 
 def _removes_heads(spec: PruneSpec) -> bool:
     granularity = Granularity.parse(spec.granularity)
-    return granularity.removable and granularity.kind != "neuron" and spec.allocation == "global"
+    return granularity.kind in ("structured", "head", "multilevel") and spec.allocation == "global"

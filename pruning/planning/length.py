@@ -6,7 +6,8 @@ from typing import Any
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec
 from pruning.planning.catalogue import MethodInfo
-from pruning.spec import PruneSpec, Training
+from pruning.planning.levels import stage_steps
+from pruning.spec import Granularity, PruneSpec, Training
 
 
 def training_steps(training: Training, rows: int) -> int:
@@ -26,7 +27,7 @@ def check_length(spec: PruneSpec, chosen: MethodInfo, data: DataSummary) -> None
     """Raise InvalidSpec when a method that prunes while it trains has too few steps for its schedule.
 
     The schedule lasts from `prune_from` to `prune_until`, which end no later than `freeze_at`; where a method has
-    no such settings, from the first step to `freeze_at`.
+    no such settings, from the first step to `freeze_at`. Each stage of `multilevel` has a schedule of its own.
     """
     if not chosen.needs_training:
         return
@@ -43,12 +44,22 @@ def check_length(spec: PruneSpec, chosen: MethodInfo, data: DataSummary) -> None
     training = Training(**{name: settings[name] for name in Training.model_fields if name in settings})
     steps = training_steps(training, training_rows(spec, data))
     least = shortest_run(start, end, chosen.schedule_steps)
+    if Granularity.parse(spec.granularity).kind == "multilevel":
+        least = shortest_stages(least, settings.get("structured_steps"))
     if steps < least:
         raise InvalidSpec(
             f"{steps} optimizer steps are too short a run for the schedule of method {chosen.name}.",
             param="/method/max_steps",
             remedy=f"It needs at least {least} steps: raise max_steps or epochs, or lower batch_size.",
         )
+
+
+def shortest_stages(least: int, part: float | None) -> int:
+    """The fewest steps of which both stages of `multilevel` get at least so many."""
+    steps = 2 * least
+    while min(stage_steps(steps, part)) < least:
+        steps += 1
+    return steps
 
 
 def shortest_run(start: float, end: float, needed: int) -> int:

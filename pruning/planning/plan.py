@@ -30,7 +30,8 @@ class Plan(Model):
 
     `length` is the mean number of tokens of a row, guessed from the characters when `length_estimated`.
     `cost_before` and `cost_after` count the layers of the model in the target measure: weights, or FLOPs of
-    one row. `largest_ratio` is the most that this method can remove here.
+    one row; when zeros are filled, `cost_after` is what is left before. `largest_ratio` is the most that this
+    method can remove here.
     """
 
     spec: PruneSpec
@@ -195,9 +196,9 @@ def _kind(spec: PruneSpec) -> ResultKind:
     if not spec.target_ratio:
         return "dense"
     granularity = Granularity.parse(spec.granularity)
-    if granularity.removable:
+    if granularity.removable or spec.fills:
         return "shrunk"
-    return "mixed" if granularity.removes else "zeros"
+    return "mixed" if granularity.mixed else "zeros"
 
 
 def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
@@ -206,8 +207,15 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
         text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
         found.append(Notice(code="zeros_only", message=text))
     if _kind(spec) == "mixed":
-        text = f"{spec.granularity} leaves zeros in the attention: only what is removed makes it faster."
+        where = "the attention" if spec.granularity.startswith("hybrid") else "what is left"
+        text = f"{spec.granularity} leaves zeros in {where}: only what is removed makes it faster."
         found.append(Notice(code="zeros_left", message=text))
+    if spec.fills:
+        text = (
+            f"fill makes weights of all zeros in what is left: the result has less than {spec.target_ratio} of its "
+            "weights removed."
+        )
+        found.append(Notice(code="filled", message=text))
     if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         if spec.granularity == "structured":

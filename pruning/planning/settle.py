@@ -8,10 +8,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from pruning.errors import InvalidSpec
-from pruning.planning.catalogue import MethodInfo, method, methods
+from pruning.planning.catalogue import GRANULARITIES, MethodInfo, method, methods
 from pruning.planning.costs import ModelShape, block_matrices
 from pruning.planning.families import Family
 from pruning.planning.fit import check_fit, obstacle
+from pruning.planning.levels import check_levels
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
 
 _LARGEST_BLOCK = 128
@@ -72,6 +73,8 @@ def settle(
     check_fit(spec, chosen, family)
     _check_settings(spec.settings, chosen)
     _check_allocation(spec, granularity)
+    _check_meaning(spec, chosen, granularity)
+    check_levels(spec.settings, spec, shape)
     recover = _settings(spec.recover, Recover, default=chosen.needs_training)
     return spec.model_copy(
         update={
@@ -95,7 +98,7 @@ def _check_granularity(granularity: Granularity, chosen: MethodInfo, shape: Mode
             param="/granularity",
             remedy=remedy,
         )
-    if granularity.kind in ("block", "hybrid") and granularity.shape is not None:
+    if granularity.kind in ("block", "hybrid", "multilevel") and granularity.shape is not None:
         _check_blocks(granularity.shape, block_matrices(shape, granularity))
 
 
@@ -147,6 +150,28 @@ def _check_settings(settings: Mapping[str, Any], chosen: MethodInfo) -> None:
     fault = best_match(Draft202012Validator(chosen.schema).iter_errors(settings))
     if fault is not None:
         raise InvalidSpec(f"Method {chosen.name}: {fault.message}.", param=_pointer(fault.absolute_path))
+
+
+def _check_meaning(spec: PruneSpec, chosen: MethodInfo, granularity: Granularity) -> None:
+    """Raise InvalidSpec for a setting that means nothing with what is pruned."""
+    kind, asked = granularity.kind, f"granularity {spec.granularity}"
+    if kind == "structured" and spec.allocation == "native":
+        kind, asked = "neuron", f"{asked} and allocation native, which removes neurons only"
+    for name, value in spec.settings.items():
+        kinds = chosen.schema["properties"][name].get(GRANULARITIES, [kind])
+        if value is not None and kind not in kinds:
+            raise InvalidSpec(
+                f"Method {chosen.name}: {name} has no meaning with {asked}.",
+                param=_pointer([name]),
+                remedy=f"Leave it out, or use granularity {' or '.join(kinds)}.",
+            )
+    if spec.fills and not granularity.mixed:
+        raise InvalidSpec(
+            f"fill has no meaning with granularity {spec.granularity}: it is for results of which a part is removed "
+            "and a part is zero.",
+            param="/recover/fill",
+            remedy="Leave it out, or use granularity hybrid or multilevel.",
+        )
 
 
 def _pointer(path: Iterable[Any]) -> str:

@@ -6,7 +6,7 @@ same as one that ran through.
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from transformers import PreTrainedModel, set_seed
 
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
+from pruning.masking.fill import fill
 from pruning.masking.hybrid import shrink_masks
 from pruning.masking.masks import attach_weight_masks
 from pruning.methods import Context, Outcome, create
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept
-from pruning.spec import Distill, Event, Phase, Training
+from pruning.spec import Distill, Event, Phase, Recover, Training
 from pruning.steps.job import Job, json_of
 from pruning.training.evaluate import evaluate
 from pruning.training.tasks import Batch
@@ -137,14 +138,26 @@ def zeroed_dir(job: Job) -> Path:
     return job.steps.path("prune") / MODEL
 
 
-def recover(job: Job, dense_dir: Path, outcome: Outcome) -> None:
-    """Fine-tune what is left when planned; dropped units and weights stay dropped."""
-    options = job.spec.recover
-    if not isinstance(options, Training) or job.steps.done("recover"):
-        return
+def recover(job: Job, dense_dir: Path, outcome: Outcome) -> Outcome:
+    """Fine-tune what is left when planned; dropped units stay dropped, and so do weights unless they are filled.
+
+    Returns the outcome of the job: where weights were filled, without masks on them.
+    """
+    if isinstance(job.spec.recover, Recover) and not job.steps.done("recover"):
+        _recover(job, job.spec.recover, dense_dir, outcome)
+    if not job.spec.fills:
+        return outcome
+    details = outcome.details | {"filled": job.steps.load("recover")["filled"]}
+    return replace(outcome, weight_masks=None, details=details)
+
+
+def _recover(job: Job, options: Recover, dense_dir: Path, outcome: Outcome) -> None:
     with job.progress.step("recover", "recovering"):
         model = _pruned(job, outcome)
         zeros = final_masks(model, outcome)
+        filled = 0
+        if zeros and options.fill:
+            filled, zeros = fill(model, zeros, job.spec.seed), None
         masks = attach_weight_masks(model, zeros) if zeros else None
         teacher_dir = job.teacher(dense_dir)
         teacher = None if teacher_dir is None else job.load(teacher_dir)
@@ -152,7 +165,8 @@ def recover(job: Job, dense_dir: Path, outcome: Outcome) -> None:
         result = _train(job, model, options, "recover", "recovering", teacher, kept_heads)
         if masks is not None:
             masks.bake(model)
-        job.steps.save("recover", asdict(result), lambda folder: save_model(model, str(folder / _RECOVERED)))
+        told = asdict(result) | {"filled": filled}
+        job.steps.save("recover", told, lambda folder: save_model(model, str(folder / _RECOVERED)))
         shutil.rmtree(job.scratch("recover"), ignore_errors=True)
 
 
@@ -167,7 +181,7 @@ def final_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> PreTraine
 
 
 def final_masks(model: PreTrainedModel, outcome: Outcome) -> dict[str, Tensor] | None:
-    """The masks on the weights of the result, in its own shapes: without the rows and columns of removed heads."""
+    """The masks on the weights of the result, in its own shapes: without the rows and columns of removed units."""
     if outcome.kept is None or outcome.weight_masks is None:
         return outcome.weight_masks
     return shrink_masks(model, outcome.weight_masks, outcome.kept)

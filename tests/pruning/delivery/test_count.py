@@ -8,7 +8,7 @@ from pruning.data.rows import DataSummary
 from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.errors import ArtifactBroken
-from pruning.masking.hybrid import heads_left, shrink_masks
+from pruning.masking.hybrid import shrink_masks, units_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import block_units, row_units, slot_units, units
 from pruning.model.layers import prunable_linears
@@ -84,8 +84,7 @@ def mixed(tmp_path):
     for name, group in groups.items():
         group.clear(masks[name])
     by_parameter = weight_masks(groups, masks)
-    kept = kept_units(plan.shape, groups, masks)
-    kept = kept.model_copy(update={"heads": heads_left(model, by_parameter)})
+    kept = units_left(model, by_parameter, kept_units(plan.shape, groups, masks))
     shrink(model, kept)
     export(model, tiny_tokenizer("bert"), plan.shape, kept, "global", tmp_path / "model")
     return tmp_path / "model", plan, kept, shrink_masks(model, by_parameter, kept)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pruning.masking.hybrid import heads_left, shrink_masks
+from pruning.masking.hybrid import restore_masks, shrink_masks, units_left
 from pruning.masking.masks import MaskSet, MaskSource, attach_weight_masks, kept_units, weight_masks
 from pruning.masking.units import SlotUnits, Units, WeightUnits, units
 from pruning.model.layers import layers, prunable_linears
 from pruning.model.shrink import shrink
-from pruning.planning.costs import ModelShape
+from pruning.planning.costs import Kept, ModelShape
 from pruning.spec import Granularity
+from tests.support.kept import uneven
 from tests.support.models import FAMILIES, tiny_inputs, tiny_model
 
 GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "hybrid:8x4")
@@ -216,8 +217,9 @@ class TestHybrid:
 
     def test_a_head_goes_when_nothing_of_it_is_left(self) -> None:
         model = tiny_model("bert")
-        found = heads_left(model, weight_masks(*self._masks(model)))
-        assert found == ((0, 2, 3), (0, 1, 2, 3))
+        everything = Kept.everything(ModelShape.from_config(model.config.to_dict()))
+        found = units_left(model, weight_masks(*self._masks(model)), everything)
+        assert found == everything.model_copy(update={"heads": ((0, 2, 3), (0, 1, 2, 3))})
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_removing_them_changes_neither_answers_nor_what_is_left(self, family: str) -> None:
@@ -227,8 +229,7 @@ class TestHybrid:
         for name, group in groups.items():
             group.clear(masks[name])
         by_parameter = weight_masks(groups, masks)
-        kept = kept_units(shape, groups, masks)
-        kept = kept.model_copy(update={"heads": heads_left(model, by_parameter)})
+        kept = units_left(model, by_parameter, kept_units(shape, groups, masks))
         with torch.no_grad():
             before = model(**tiny_inputs(model)).logits
             count = sum(int((linear.weight != 0).sum()) for linear in prunable_linears(model).values())
@@ -240,3 +241,42 @@ class TestHybrid:
         assert cut.keys() == by_parameter.keys()
         for name, mask in cut.items():
             assert torch.equal(model.get_parameter(name) != 0, mask)
+
+    def test_a_neuron_goes_when_neither_its_rows_nor_its_column_are_left(self) -> None:
+        model = tiny_model("modernbert")
+        everything = Kept.everything(ModelShape.from_config(model.config.to_dict()))
+        masks = {f"{name}.weight": torch.ones_like(linear.weight).bool() for name, linear in _linears(model)}
+        layer = layers(model)[1]
+        names = {linear: f"{name}.weight" for name, linear in _linears(model)}
+        rows = layer.neuron_writers[0].split(masks[names[layer.ffn_in[0]]])
+        rows[:, 3] = False
+        rows[:, 5] = False
+        rows[0, 7] = False
+        for neuron in (3, 7, 9):
+            masks[names[layer.ffn_out]][:, neuron] = False
+        found = units_left(model, masks, everything)
+        assert found.heads == everything.heads
+        assert found.neurons == (everything.neurons[0], tuple(sorted({*range(48)} - {3})))
+
+
+def _linears(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    return list(prunable_linears(model).items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_of_a_shrunk_model_in_dense_shapes_and_back(family: str) -> None:
+    model, kept = tiny_model(family, layers=3), uneven(family)
+    small = copy.deepcopy(model)
+    shrink(small, kept)
+    generator = torch.Generator().manual_seed(4)
+    masks = {
+        f"{name}.weight": torch.rand(linear.weight.shape, generator=generator) < 0.5
+        for name, linear in _linears(small)
+    }
+    whole = restore_masks(model, masks, kept)
+    for name, mask in whole.items():
+        assert mask.shape == model.get_parameter(name).shape
+        assert mask.sum() == masks[name].sum()
+    back = shrink_masks(model, whole, kept)
+    assert back.keys() == masks.keys()
+    assert all(torch.equal(mask, masks[name]) for name, mask in back.items())

@@ -12,15 +12,23 @@ from torch import nn
 
 from pruning.masking.hard_concrete import CUT, SHIFT
 from pruning.masking.learned import ScoredMask
-from pruning.masking.penalised import PenalisedMasks, pressure
+from pruning.masking.penalised import PenalisedMasks, part_shares, pressure
 from pruning.masking.schedule import between, linear_decay, linear_ramp, logit
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.units import SlotUnits, Units, units
 from pruning.methods._learned import memory
 from pruning.methods._penalised import PenalisedSettings, PenalisedTraining
+from pruning.planning.costs import ModelShape
+from pruning.spec import Granularity
+from tests.support.models import tiny_model
 
 
 def _masks(
-    sizes: dict[str, int], costs: dict[str, float], *, shift: float = 0.0, seed: int = 0
+    sizes: dict[str, int],
+    costs: dict[str, float],
+    *,
+    shift: float = 0.0,
+    seed: int = 0,
+    shares: list[float] | None = None,
 ) -> PenalisedMasks:
     generator = torch.Generator().manual_seed(seed)
     groups: dict[str, Units] = {
@@ -28,7 +36,7 @@ def _masks(
     }
     sources = {name: ScoredMask(torch.randn(size, generator=generator)) for name, size in sizes.items()}
     total = sum(sizes[name] * costs[name] for name in sizes)
-    return PenalisedMasks(groups, sources, total, shift, even=False)
+    return PenalisedMasks(groups, sources, total, shift, even=False, shares=shares)
 
 
 TWO = {"a": 5, "b": 11}
@@ -44,6 +52,56 @@ def test_the_penalty_is_the_mean_over_groups_of_mean_odds(shift: float) -> None:
         odds = [1 / (1 + math.exp(shift - score)) for score in scores.tolist()]
         total += sum(odds) / len(odds)
     assert float(masks.penalty().detach()) == pytest.approx(7.0 * total / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("granularity", ["hybrid:8x8", "structured", "block:8x4"])
+@pytest.mark.parametrize("ffn_weight", [1.0, 0.25])
+def test_attention_and_ffn_are_weighed_as_wholes(granularity: str, ffn_weight: float) -> None:
+    """Block pruning: half of the mean over the attention's tensors, and half of the weighted mean over the FFN's."""
+    model = tiny_model("bert")
+    shape = ModelShape.from_config(model.config.to_dict())
+    groups = units(model, shape, Granularity.parse(granularity), "weights", 1.0, "global")
+    generator = torch.Generator().manual_seed(5)
+    sources = {
+        name: ScoredMask(torch.randn(group.count, generator=generator)) for name, group in groups.items()
+    }
+    shares = part_shares(model, groups, ffn_weight)
+    masks = PenalisedMasks(groups, sources, 1e5, 0.0, even=False, shares=shares)
+    masks.strength.fill_(3.0)
+    means: dict[str, list[float]] = {"attention": [], "ffn": []}
+    for name, source in sources.items():
+        ffn = "neurons" in name or "intermediate" in name or (".output" in name and "attention" not in name)
+        odds = [1 / (1 + math.exp(-score)) for score in source.scores.tolist()]
+        means["ffn" if ffn else "attention"].append(sum(odds) / len(odds))
+    layers = {"hybrid:8x8": (8, 2), "structured": (2, 2), "block:8x4": (8, 4)}[granularity]
+    assert (len(means["attention"]), len(means["ffn"])) == layers
+    attention, ffn = (sum(found) / len(found) for found in means.values())
+    expected = 3.0 * (attention / 2 + ffn_weight * ffn / 2)
+    assert float(masks.penalty().detach()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_one_part_alone_the_penalty_is_the_mean_over_its_groups() -> None:
+    model = tiny_model("bert")
+    shape = ModelShape.from_config(model.config.to_dict())
+    groups = units(model, shape, Granularity("neuron"), "weights", 1.0, "global")
+    assert part_shares(model, groups, 1.0) == [0.5, 0.5]
+
+
+def test_with_shares_the_task_is_still_observed_alone_and_pressure_counts_in_its_units() -> None:
+    masks = _masks(TWO, COSTS, shares=[0.75, 0.5])
+    masks.strength.fill_(1000.0)
+    tasks = [torch.linspace(-1, 2, size) for size in TWO.values()]
+    loss = sum((scores * task).sum() for scores, task in zip(masks.scores(), tasks, strict=True))
+    (loss + masks.penalty()).backward()
+    masks.observe()
+    energies = torch.stack([task.square().mean() for task in tasks])
+    torch.testing.assert_close(masks.energies, energies, rtol=1e-3, atol=0)
+    masks.steer(float(masks.marginal(12.0)) - 1.0, 12.0, 1 / 8)
+    _, push = pressure(0.0, 8.0)
+    marginal = float(masks.marginal(12.0))
+    odds = 1 / (1 + math.exp(-marginal))
+    pushed = float(masks.strength) * (0.75 + 0.5) * odds * (1 - odds)
+    assert pushed == pytest.approx(push * float((energies.sqrt() * torch.tensor([5, 11])).sum()), rel=1e-4)
 
 
 def test_what_is_observed_is_the_task_alone() -> None:

@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.model.layers import layers, prunable_linears
-from pruning.model.shrink import shrink
+from pruning.model.shrink import restore, shrink
 from pruning.planning.costs import Kept, ModelShape, kept_cost, total_cost
 from pruning.planning.families import FAMILIES as ENTRIES
 from tests.support.kept import UNEVEN, bake, gated, uneven
@@ -123,3 +125,24 @@ def test_flops_by_formula_are_those_that_torch_counts(family, smaller):
     by_module = counter.get_flop_counts()
     counted = sum(sum(by_module[f"{type(model).__name__}.{stack}.{index}"].values()) for index in range(3))
     assert counted == pytest.approx(kept_cost(shape, few, "flops", 21))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_shrunk_model_learned_comes_back_into_the_dense_one(family):
+    model, few = tiny_model(family, layers=3), uneven(family)
+    small = copy.deepcopy(model)
+    shrink(small, few)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.mul_(0.9).add_(0.01)
+        expected = small(**tiny_inputs(small)).logits
+        restore(model, small, few)
+        torch.testing.assert_close(model(**tiny_inputs(model)).logits, expected, rtol=0, atol=1e-6)
+        weights = [
+            sum(int((linear.weight != 0).sum()) for linear in prunable_linears(one).values())
+            for one in (model, small)
+        ]
+    assert weights[0] == weights[1]
+    shrink(model, few)
+    tensors = small.state_dict()
+    assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
