@@ -14,15 +14,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pruning.masking.learned import LearnedMasks, ScoredMask
-from pruning.masking.select import keep_top, lowest_kept
+from pruning.masking.select import SAMPLE, keep_top, lowest_kept
 from pruning.masking.units import SlotUnits, Units
 from pruning.model.layers import layers, prunable_linears
 
-_BOUND = math.log(99)
+BOUND = math.log(99)
 """Scores stay where the sigmoid of the penalty is in 0.01..0.99: beyond that no penalty could fetch them back."""
-
-_SAMPLE = 65_536
-"""Of more units than about this many, a fixed sample finds the marginal one."""
 
 _PROPORTIONAL = 0.1
 _INTEGRAL = _PROPORTIONAL**2 / 4  # critical damping: scores integrate the pressure that follows from the lag
@@ -136,7 +133,7 @@ class PenalisedMasks(LearnedMasks):
     def marginal(self, budget: float) -> Tensor:
         """The score, 0-d, of the last unit within `budget` when all groups compete."""
         # Odd, so that it does not fall into step with the rows of a matrix.
-        stride = math.ceil(sum(group.count for group in self.groups.values()) / _SAMPLE) | 1
+        stride = math.ceil(sum(group.count for group in self.groups.values()) / SAMPLE) | 1
         sample = {name: self.learned(name).importance()[::stride] for name in self.groups}
         costs = {name: group.cost * group.count / len(sample[name]) for name, group in self.groups.items()}
         return lowest_kept(sample, costs, budget)
@@ -145,7 +142,7 @@ class PenalisedMasks(LearnedMasks):
         """Bring scores that ran away back to where the penalty has a slope."""
         with torch.no_grad():
             for scores in self.scores():
-                scores.clamp_(self.shift - _BOUND, self.shift + _BOUND)
+                scores.clamp_(self.shift - BOUND, self.shift + BOUND)
 
     def refresh(self, cut: float, floor: float) -> None:
         """Keep what scores above `cut`, but at least the fraction `floor` of every group; one host sync for all."""

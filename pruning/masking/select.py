@@ -13,6 +13,9 @@ from torch import Tensor
 SLACK = 1e-9
 """Relative error that sums of costs in floating point may have."""
 
+SAMPLE = 65_536
+"""Of more units than about this many, a fixed sample finds ranks."""
+
 Scope = Literal["global", "local"]
 """Whether all units compete, or those of each group among themselves, every group keeping the same fraction."""
 

@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pruning.masking.learned import LearnedMasks, ScoredMask, StraightThrough
+from pruning.masking.learned import LearnedMasks, StraightThrough
 from pruning.masking.select import keep_top, round_within
+from pruning.masking.sensitivity import SensedMask
 from pruning.masking.units import Units
 
 START = 5.0
@@ -41,15 +42,11 @@ class Thresholds(nn.Module):
         return (self.fractions() if self.chain_rule else self.values)[index]
 
 
-class ThresholdMask(ScoredMask):
-    """A mask with learned scores, which start at 0, whose gradient also reaches the threshold number `index`."""
-
-    sensitivity: Tensor
-    """(count,), fp32: the squared gradients of the mask, summed over the steps that `sense` saw."""
+class ThresholdMask(SensedMask):
+    """A mask with learned scores, whose gradient also reaches the threshold number `index`."""
 
     def __init__(self, count: int, thresholds: Thresholds, index: int) -> None:
-        super().__init__(torch.zeros(count))
-        self.register_buffer("sensitivity", torch.zeros(count))
+        super().__init__(count)
         self.index = index
         self._thresholds = (thresholds,)  # in a tuple, which hides it from the module's own parameters
 
@@ -97,24 +94,6 @@ class ThresholdMasks(LearnedMasks):
     def remaining(self) -> Tensor:
         """The part of the model's cost that the thresholds keep, differentiable, 0-d."""
         return self.rest + (self.shares * self.thresholds.fractions()).sum()
-
-    def sense(self) -> None:
-        """Add the squared gradients of the masks, which are those of the scores, to the sensitivities."""
-        for source in self._sources():
-            if source.scores.grad is not None:
-                source.sensitivity.addcmul_(source.scores.grad, source.scores.grad)
-
-    def rank_by_sensitivity(self, strength: float) -> None:
-        """Raise every score by `strength` times its unit's sensitivity over the group's mean.
-
-        The sensitivity is the root of the sum of squares: up to a factor the root of the mask's empirical Fisher
-        information (Kwon et al. 2022).
-        """
-        with torch.no_grad():
-            for source in self._sources():
-                sensitivity = source.sensitivity.sqrt()
-                mean = sensitivity.mean().clamp(min=torch.finfo(torch.float32).tiny)
-                source.scores.add_(sensitivity / mean, alpha=strength)
 
     def refresh(self) -> None:
         """Let every group keep its best units, as many as its threshold says; one host sync for all."""

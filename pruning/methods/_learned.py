@@ -30,7 +30,7 @@ class LearnedSettings(Method.Settings, Training):
     """The training recipe, and when the masks become final."""
 
     freeze_at: float = Field(
-        default=0.7,
+        default=0.55,
         gt=0,
         le=1,
         description="Part of the steps after which masks get the exact ratio and only weights learn on.",
@@ -44,7 +44,7 @@ class ScheduledSettings(LearnedSettings):
         default=0.1, ge=0, lt=1, description="Part of the steps before which nothing is pruned."
     )
     prune_until: float = Field(
-        default=0.6,
+        default=0.5,
         gt=0,
         le=1,
         description="Part of the steps from which the target ratio holds; until freeze_at units may still change.",

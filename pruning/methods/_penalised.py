@@ -10,10 +10,6 @@ from pruning.masking.penalised import PenalisedMasks
 from pruning.masking.schedule import between, linear_ramp
 from pruning.methods._learned import LearnedTraining, ScheduledSettings, learning_rates, memory
 
-_WANDER = 1.5
-"""How far a score whose gradient is noise moves by chance until the masks are frozen, in the units of a sigmoid's
-argument. It gives the published learning rate of 0.01 for the published runs, of some ten thousand steps."""
-
 _FLOOR = 0.005
 
 
@@ -39,6 +35,10 @@ class PenalisedTraining(LearnedTraining):
     masks: PenalisedMasks
     settings: PenalisedSettings
 
+    wander = 1.5
+    """How far a score whose gradient is noise moves by chance until the masks are frozen, in the units of a sigmoid's
+    argument. It gives the published learning rate of 0.01 for the published runs, of some ten thousand steps."""
+
     def __init__(
         self,
         masks: PenalisedMasks,
@@ -53,7 +53,7 @@ class PenalisedTraining(LearnedTraining):
         self.start = start
         self.cut = cut
         self.rate = settings.score_learning_rate or min(
-            1.0, _WANDER / math.hypot(*learning_rates(settings, steps))
+            1.0, self.wander / math.hypot(*learning_rates(settings, steps))
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:

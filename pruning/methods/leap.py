@@ -1,6 +1,5 @@
 """LEAP: learnable pruning for transformers (Yao, Wu, Ma, Shen, Keutzer, He; arXiv 2105.14636)."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from pruning.methods._learned import (
     memory,
 )
 from pruning.methods._multilevel import multiples, prune_levels
+from pruning.methods._sensing import PriorSettings, Sensing, ranking
 from pruning.planning.catalogue import GRANULARITIES
 from pruning.planning.length import training_steps
 from pruning.planning.levels import stage_steps, structured_ratio
@@ -83,7 +83,8 @@ class LeapTraining(LearnedTraining):
         super().__init__(masks, budget, settings)
         self.regulariser = regulariser
         self.steps = steps
-        self.sensing = False
+        rank = ranking(masks, settings, steps, settings.score_learning_rate, settings.prior, "local")
+        self.sensing = Sensing(masks, settings.prune_from, rank)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Scores and thresholds, each with its own learning rate; no weight decay."""
@@ -106,17 +107,14 @@ class LeapTraining(LearnedTraining):
 
     def advance(self, step: int, total: int) -> None:
         """Measure, then refresh the masks; at `freeze_at` project them to the exact ratio and freeze."""
-        begin = math.floor(self.settings.prune_from * total)
-        self.sensing = step < begin
-        if step == begin:
-            self.masks.rank_by_sensitivity(self.settings.prior * _wander(self.settings, total))
+        self.sensing.advance(step, total)
+        begin = self.sensing.steps(total)
         if not self.settled(step, total) and step >= begin and (step - begin) % _REFRESH_EVERY == 0:
             self.masks.refresh()
 
     def observe(self) -> None:
         """Measure sensitivities while nothing is dropped yet."""
-        if self.sensing:
-            self.masks.sense()
+        self.sensing.observe()
 
 
 class Leap(LearnedMethod):
@@ -130,7 +128,7 @@ class Leap(LearnedMethod):
     granularities = ANY_UNITS | {"multilevel"}
     schedule_steps = 2  # the learning rate of the first one is 0
 
-    class Settings(LearnedSettings):
+    class Settings(LearnedSettings, PriorSettings):
         """The training recipe, and LEAP's own options."""
 
         score_learning_rate: float = Field(
@@ -138,15 +136,6 @@ class Leap(LearnedMethod):
             gt=0,
             le=1,
             description="Learning rate of scores and thresholds (Adam, no weight decay).",
-        )
-        prior: float = Field(
-            default=20.0,
-            gt=0,
-            le=1000,
-            description="How much the sensitivities decide that are measured before pruning begins: scores then "
-            "rise by each unit's sensitivity over its group's mean, times this many times the distance that a "
-            "score wanders by chance in training. Near 0 movement alone decides, as in the paper, which takes "
-            "long runs.",
         )
         temperature: float | None = Field(
             default=None,
@@ -228,12 +217,3 @@ def temperature(settings: Leap.Settings, steps: int, target: float) -> float:
 def _reach(settings: Leap.Settings, steps: int) -> float:
     """How far the optimizer can move a threshold before the masks are frozen: a sum of learning rates."""
     return settings.score_learning_rate * sum(learning_rates(settings, steps))
-
-
-def _wander(settings: Leap.Settings, steps: int) -> float:
-    """How far the optimizer moves a score whose gradient is noise: the root of the sum of squares.
-
-    Grows with the root of the steps, and what a clear gradient does with the steps: the longer the run, the more
-    movement decides and the less the sensitivities.
-    """
-    return settings.score_learning_rate * math.hypot(*learning_rates(settings, steps))

@@ -3,33 +3,49 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import Field
 
-from pruning.masking.learned import ScoredMask
 from pruning.masking.ranked import RankedMasks
 from pruning.masking.select import Scope
+from pruning.masking.sensitivity import SensedMask
 from pruning.masking.units import Units
 from pruning.methods import Context
 from pruning.methods._learned import LearnedMethod, ScheduledSettings
 from pruning.methods._scheduled import ScheduledTraining
+from pruning.methods._sensing import PriorSettings, Sensing, ranking
 
 
 class MovementTraining(ScheduledTraining):
-    """Scores start at 0 and learn by the straight-through estimator; dropped units may come back until the end."""
+    """Scores start from sensitivities and learn by the straight-through estimator; dropped units may come back."""
 
     settings: "Movement.Settings"
+
+    def __init__(self, masks: RankedMasks, budget: float, settings: "Movement.Settings", steps: int) -> None:
+        super().__init__(masks, budget, settings)
+        scope: Scope = "local" if masks.even else masks.scope
+        rank = ranking(masks, settings, steps, settings.score_learning_rate, settings.prior, scope)
+        self.sensing = Sensing(masks, settings.prune_from, rank)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The scores; no weight decay. The gradient of a single weight's score is small against the usual eps."""
         return [{"params": self.masks.scores(), "lr": self.settings.score_learning_rate, "eps": 1e-10}]
+
+    def advance(self, step: int, total: int) -> None:
+        """Measure sensitivities while everything is kept; then let the budget fall."""
+        self.sensing.advance(step, total)
+        super().advance(step, total)
+
+    def observe(self) -> None:
+        """Measure sensitivities while nothing is dropped yet."""
+        self.sensing.observe()
 
 
 class Movement(LearnedMethod):
     """Hard movement pruning: the score of a unit is what its weights times their gradients add up to.
 
     It rises when the weights are pushed away from zero and falls when they are pushed towards it, so that it says how
-    much a weight has grown, where magnitude says how large it is. Strong in long runs and at high ratios.
+    much a weight has grown, where magnitude says how large it is. Published scores start at 0, which takes runs of many
+    thousand steps; here they start from sensitivities.
     """
 
     name = "movement"
@@ -37,7 +53,7 @@ class Movement(LearnedMethod):
     summary = "Keeps the weights that training moves away from zero, on a cubic schedule (Sanh et al. 2020)."
     schedule_steps = 25
 
-    class Settings(ScheduledSettings):
+    class Settings(ScheduledSettings, PriorSettings):
         """The training recipe, the schedule, and how units compete."""
 
         score_learning_rate: float = Field(
@@ -52,8 +68,8 @@ class Movement(LearnedMethod):
     settings: Settings
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> MovementTraining:
-        """A score of 0 for every unit."""
-        sources = {name: ScoredMask(torch.zeros(group.count)) for name, group in groups.items()}
+        """A score for every unit."""
+        sources = {name: SensedMask(group.count) for name, group in groups.items()}
         even = context.spec.allocation == "native"
         masks = RankedMasks(groups, sources, context.total_cost, self.settings.scope, even=even)
-        return MovementTraining(masks, context.budget(groups), self.settings)
+        return MovementTraining(masks, context.budget(groups), self.settings, steps)

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
-import torch
 from pydantic import Field
 
-from pruning.masking.learned import ScoredMask
-from pruning.masking.penalised import PenalisedMasks, part_shares
+from pruning.masking.penalised import BOUND, PenalisedMasks, part_shares
 from pruning.masking.schedule import cubic_ramp, logit
+from pruning.masking.sensitivity import SensedMask, spread_by_sensitivity
 from pruning.masking.units import Units
 from pruning.methods import Context
 from pruning.methods._learned import LearnedMethod
 from pruning.methods._penalised import PenalisedSettings, PenalisedTraining
+from pruning.methods._sensing import Sensing
 from pruning.planning.catalogue import GRANULARITIES
 
 
@@ -20,6 +21,27 @@ class SoftMovementTraining(PenalisedTraining):
     """A unit is kept while the sigmoid of its score is above a threshold that rises from 0 on the cubic."""
 
     settings: "SoftMovement.Settings"
+
+    wander = 0.5  # scores that start apart need not find their ranks by moving
+
+    def __init__(
+        self, masks: PenalisedMasks, budget: float, settings: "SoftMovement.Settings", steps: int
+    ) -> None:
+        everything = sum(group.count * group.cost for group in masks.groups.values())
+        marginal = settings.prior * min(max(logit(1 - budget / everything), -BOUND), BOUND)
+        super().__init__(masks, budget, settings, steps, marginal, logit(settings.threshold))
+        rank = partial(spread_by_sensitivity, masks, settings.prior, BOUND)
+        self.sensing = Sensing(masks, settings.prune_from, rank)
+
+    def advance(self, step: int, total: int) -> None:
+        """Measure sensitivities while everything is kept; then steer the penalty and refresh the masks."""
+        self.sensing.advance(step, total)
+        super().advance(step, total)
+
+    def observe(self) -> None:
+        """Measure the task's gradients while scores learn, sensitivities while nothing is dropped yet."""
+        super().observe()
+        self.sensing.observe()
 
     def cut_at(self, progress: float) -> float:
         """The logit of the threshold; no unit is dropped while that is 0."""
@@ -44,11 +66,19 @@ class SoftMovement(LearnedMethod):
     class Settings(PenalisedSettings):
         """The training recipe, the schedule, and the threshold."""
 
+        prior: float = Field(
+            default=1.0,
+            ge=0,
+            le=2,
+            description="How much the sensitivities decide that are measured before pruning begins: scores rise by "
+            "this times the logit of the part of all units that are less sensitive. With 0 movement alone decides, as "
+            "published, which takes long runs.",
+        )
         threshold: float = Field(
             default=0.1,
             gt=0.01,
             lt=0.5,
-            description="Units are kept whose score has a sigmoid above this, in the end; scores start at 0.5.",
+            description="Units are kept whose score has a sigmoid above this, in the end; they start at 0.5.",
         )
         ffn_weight: float | None = Field(
             default=None,
@@ -63,11 +93,10 @@ class SoftMovement(LearnedMethod):
     settings: Settings
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> SoftMovementTraining:
-        """A score of 0 for every unit."""
-        sources = {name: ScoredMask(torch.zeros(group.count)) for name, group in groups.items()}
+        """A score for every unit."""
+        sources = {name: SensedMask(group.count) for name, group in groups.items()}
         even = context.spec.allocation == "native"
         weight = 1.0 if self.settings.ffn_weight is None else self.settings.ffn_weight
         shares = part_shares(context.model, groups, weight)
         masks = PenalisedMasks(groups, sources, context.total_cost, 0.0, even=even, shares=shares)
-        budget, cut = context.budget(groups), logit(self.settings.threshold)
-        return SoftMovementTraining(masks, budget, self.settings, steps, 0.0, cut)
+        return SoftMovementTraining(masks, context.budget(groups), self.settings, steps)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pruning.masking.schedule import linear_decay, logit
+from pruning.masking.select import Scope
+from pruning.masking.sensitivity import raise_by_sensitivity, sense
 from pruning.masking.thresholds import START, ThresholdMask, ThresholdMasks, Thresholds
 from pruning.masking.units import SlotUnits, Units, WeightUnits, units
 from pruning.methods.leap import Leap, LeapTraining, Regulariser, temperature
@@ -84,8 +86,11 @@ def test_mask_gradient_is_the_weight_times_its_gradient() -> None:
     torch.testing.assert_close(masks.thresholds.values.grad, common[None])
 
 
+@pytest.mark.parametrize("scope", ["local", "global"])
 @pytest.mark.parametrize("granularity", ["unstructured", "block:8x4", "structured"])
-def test_sensitivity_is_the_root_of_the_summed_squares_of_the_mask_gradient(granularity: str) -> None:
+def test_sensitivity_is_the_root_of_the_summed_squares_of_the_mask_gradient(
+    granularity: str, scope: Scope
+) -> None:
     model = tiny_model("bert")
     shape = ModelShape.from_config(model.config.to_dict())
     groups = units(model, shape, Granularity.parse(granularity), "weights", 1.0, "global")
@@ -102,18 +107,19 @@ def test_sensitivity_is_the_root_of_the_summed_squares_of_the_mask_gradient(gran
             expected[name] += reference[name].grad ** 2
             masks.source(name).forward = own[name]
         model(**tiny_inputs(model, seed=seed)).logits.square().sum().backward()
-        masks.sense()
-    masks.rank_by_sensitivity(2.0)
+        sense(masks)
+    raise_by_sensitivity(masks, 2.0, scope)
     for name, scores in zip(groups, masks.scores(), strict=True):
         root = expected[name].sqrt()
-        torch.testing.assert_close(scores.detach(), before[name] + 2 * root / root.mean())
+        competing = root if scope == "local" else torch.cat([every.sqrt() for every in expected.values()])
+        torch.testing.assert_close(scores.detach(), before[name] + 2 * root / competing.mean())
 
 
 def test_units_that_nothing_depends_on_change_nothing() -> None:
     groups: dict[str, Units] = {"only": SlotUnits(0, "neurons", (), torch.nn.Linear(10, 2), 1, 1.0)}
     masks = _masks(groups)
     before = masks.scores()[0].detach().clone()
-    masks.rank_by_sensitivity(1.0)
+    raise_by_sensitivity(masks, 1.0, "local")
     assert torch.equal(masks.scores()[0], before)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pruning.masking.hard_concrete import CUT, HardConcreteMasks
+from pruning.masking.penalised import BOUND
 from pruning.masking.schedule import logit
 from pruning.methods import create
 from pruning.methods._learned import LearnedMethod
@@ -77,6 +78,36 @@ def test_the_threshold_of_soft_movement_rises_on_the_cubic(room: Classroom, tmp_
     assert learner.cut_at(0.2) == -math.inf
     assert learner.cut_at(0.3) == pytest.approx(logit(0.1 * (1 - 0.75**3)))
     assert learner.cut_at(0.6) == learner.cut_at(0.9) == logit(0.1) == learner.cut
+
+
+def test_scores_of_soft_movement_start_at_the_rank_of_what_was_measured(
+    room: Classroom, tmp_path: Path
+) -> None:
+    """A unit less sensitive than all but a part p of the others starts at prior * logit(1 - p), ties in the middle."""
+    learner = _learner(
+        Run("soft_movement", room, tmp_path, granularity="neuron", target_ratio=0.4),
+        10,
+        prior=0.5,
+        prune_from=0.2,
+    )
+    generator = torch.Generator().manual_seed(0)
+    seen = [torch.zeros_like(scores) for scores in learner.masks.scores()]
+    for step in range(2):
+        learner.advance(step, 10)
+        for scores, squares in zip(learner.masks.scores(), seen, strict=True):
+            scores.grad = torch.randint(0, 3, scores.shape, generator=generator).float()
+            squares += scores.grad**2
+        learner.sensing.observe()
+    learner.sensing.advance(2, 10)
+    every = torch.cat(seen)
+    for scores, squares in zip(learner.masks.scores(), seen, strict=True):
+        for score, own in zip(scores.tolist(), squares, strict=True):
+            below, equal = int((every < own).sum()), int((every == own).sum())
+            part = (below + equal / 2 + 0.5) / (len(every) + 1)
+            assert score == pytest.approx(0.5 * min(max(logit(part), -BOUND), BOUND), abs=1e-5)
+    groups = learner.masks.groups.values()
+    dropped = 1 - learner.budget / sum(group.count * group.cost for group in groups)
+    assert learner.start == pytest.approx(0.5 * logit(dropped))
 
 
 def test_gates_of_l0_start_open_and_shut_at_one_score(room: Classroom, tmp_path: Path) -> None:
