@@ -79,6 +79,16 @@ def test_the_threshold_of_soft_movement_rises_on_the_cubic(room: Classroom, tmp_
     assert learner.cut_at(0.6) == learner.cut_at(0.9) == logit(0.1) == learner.cut
 
 
+def test_soft_movement_weighs_parts_as_asked_and_l0_groups_alike(room: Classroom, tmp_path: Path) -> None:
+    def shares(method: str, **settings: Any) -> list[float]:
+        return _learner(Run(method, room, tmp_path, granularity="hybrid:8x8"), 100, **settings).masks.shares
+
+    # Of each layer query, key, value, attention output; then the neurons of both.
+    assert shares("soft_movement") == pytest.approx([0.5 / 8] * 8 + [0.5 / 2] * 2)
+    assert shares("soft_movement", ffn_weight=0.2) == pytest.approx([0.5 / 8] * 8 + [0.1 / 2] * 2)
+    assert shares("l0") == pytest.approx([1 / 10] * 10)
+
+
 def test_gates_of_l0_start_open_and_shut_at_one_score(room: Classroom, tmp_path: Path) -> None:
     learner = _learner(Run("l0", room, tmp_path), 100)
     assert all((scores == 2.197).all() for scores in learner.masks.scores())
