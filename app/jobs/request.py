@@ -65,7 +65,8 @@ Metadata = dict[
 
 _ABOUT = {
     "target_ratio": "The fraction REMOVED of `target_measure`, 0 <= r < 1; 0 only fine-tunes.",
-    "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:RxC, block:RxC, row, unstructured.",
+    "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:RxC, multilevel:RxC, block:RxC, row, "
+    "unstructured.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
     "target_measure": "What target_ratio counts; flops for units that can be removed, else weights.",
     "task": "Inferred from the columns and the labels when left out.",

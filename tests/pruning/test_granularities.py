@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pruning import prune
+from pruning.errors import Canceled
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import ModelShape, total_cost, unit_costs
 from pruning.report import Report
-from pruning.spec import Evaluation, Granularity, PruneSpec, Recover
+from pruning.spec import Evaluation, Event, Granularity, PruneSpec, Recover
 from tests.support.data import write_dataset
 from tests.support.models import tiny_model, tiny_tokenizer
 
@@ -86,6 +87,97 @@ def test_hybrid_removes_neurons_and_empty_heads_and_keeps_the_other_zeros(
         *(f"layers.{index}.{kind}" for index in range(2) for kind in ("heads", "neurons")),
         *(f"{name}.weight" for name in prunable_linears(model) if ".attention." in name),
     }
+
+
+def test_multilevel_removes_units_and_keeps_zeros_in_all_that_is_left(inputs: Inputs, tmp_path: Path) -> None:
+    recover = Recover(max_steps=3, batch_size=8, learning_rate=1e-3)
+    settings = {"max_steps": 12, "batch_size": 8, "learning_rate": 1e-3}
+    request = {"granularity": "multilevel:8x4", "method": "leap", "settings": settings, "recover": recover}
+    report, model = _run(inputs, tmp_path, target_ratio=0.7, **request)
+    assert report.kind == "mixed"
+    assert report.equality is not None
+    assert report.equality < 1e-5
+    first = report.details["structured"]
+    assert 0 < first["removed"] < 0.7
+    assert report.after.parameters == report.load_check.parameters["remote_code"] < report.before.parameters
+    assert report.delivered["flops"] >= first["removed"] / 2
+    text = (tmp_path / "README.md").read_text()
+    assert "In what is left, blocks of weights were **set to zero" in text
+    masks = load_file(tmp_path / "masks.safetensors")
+    names = [f"{name}.weight" for name in prunable_linears(model)]
+    assert masks.keys() == {
+        *(f"layers.{index}.{kind}" for index in range(2) for kind in ("heads", "neurons")),
+        *names,
+    }
+    assert sum(int(masks[name].sum()) for name in names) == report.after.weights
+    for index, layer in enumerate(report.layers):
+        assert int(masks[f"layers.{index}.heads"].sum()) == layer.heads
+        assert int(masks[f"layers.{index}.neurons"].sum()) == layer.neurons
+
+
+FILLED = PruneSpec(
+    target_ratio=0.5,
+    granularity="hybrid:8x8",
+    method="magnitude",
+    max_length=32,
+    device="cpu",
+    evaluate=Evaluation(latency=False),
+    recover=Recover(max_steps=3, batch_size=8, learning_rate=1e-3, fill=True),
+)
+
+
+@pytest.fixture(scope="module")
+def filled(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """The folder and the report of a job that ran through."""
+    out = tmp_path_factory.mktemp("filled")
+    return out, prune(FILLED, *inputs, out)
+
+
+class TestFill:
+    """Hybrid filled, also when it is preempted while it trains."""
+
+    def test_it_has_no_zeros_and_says_how_little_is_removed(
+        self, filled: tuple[Path, Report], inputs: Inputs, tmp_path: Path
+    ) -> None:
+        out, report = filled
+        plain = prune(FILLED.model_copy(update={"recover": False}), *inputs, tmp_path)
+        assert (report.kind, plain.kind) == ("shrunk", "mixed")
+        assert [(layer.heads, layer.neurons) for layer in report.layers] == [
+            (layer.heads, layer.neurons) for layer in plain.layers
+        ]
+        assert report.after.weights == plain.after.weights + report.details["filled"]
+        kept = sum(4 * 32 * 8 * layer.heads + 64 * layer.neurons for layer in report.layers)
+        assert report.after.weights == kept
+        assert (report.asked, report.delivered["weights"]) == (0.5, pytest.approx(1 - kept / 14336))
+        assert 0 < report.delivered["weights"] < 0.5 <= plain.delivered["weights"]
+        assert report.delivered["flops"] == plain.delivered["flops"]
+        assert "less than 0.5" in next(
+            notice.message for notice in report.warnings if notice.code == "filled"
+        )
+        assert "less than 0.5" in (out / "README.md").read_text()
+        assert all(name.startswith("layers.") for name in load_file(out / "masks.safetensors"))
+        model = AutoModelForSequenceClassification.from_pretrained(out / "model")
+        assert kept == sum(int((linear.weight != 0).sum()) for linear in prunable_linears(model).values())
+
+    def test_preempted_after_every_step_it_gives_the_same_bytes(
+        self, filled: tuple[Path, Report], inputs: Inputs, tmp_path: Path
+    ) -> None:
+        trained: list[int] = []
+
+        def note(event: Event) -> None:
+            if event.type == "phase":
+                trained.clear()
+            elif event.data.get("phase") == "recovering" and "step" in event.data:
+                trained.append(event.data["step"])
+
+        for _ in range(2):
+            with pytest.raises(Canceled, match="Preempted while recovering"):
+                prune(FILLED, *inputs, tmp_path, note, lambda: "preempt" if trained else None)
+        report = prune(FILLED, *inputs, tmp_path)
+        assert report.details == filled[1].details
+        artifacts = [name for name in report.hashes if name.startswith("artifact/")]
+        assert "artifact/model.safetensors" in artifacts
+        assert all(report.hashes[name] == filled[1].hashes[name] for name in artifacts)
 
 
 def test_rows_leave_zeros_and_lose_their_biases(inputs: Inputs, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from pruning.spec import Granularity, PruneSpec
         ("block:8x4", Granularity("block", (8, 4))),
         ("hybrid", Granularity("hybrid", (32, 32))),
         ("hybrid:1x768", Granularity("hybrid", (1, 768))),
+        ("multilevel", Granularity("multilevel", (32, 32))),
+        ("multilevel:16x16", Granularity("multilevel", (16, 16))),
         ("2:4", Granularity("n_m", (2, 4))),
     ],
 )
@@ -41,6 +43,7 @@ def test_other_words_are_refused_with_the_legal_forms(text: str) -> None:
         ("neuron", True, True),
         ("head", True, True),
         ("hybrid", False, True),
+        ("multilevel", False, True),
         ("row", False, False),
         ("block", False, False),
         ("unstructured", False, False),
@@ -49,9 +52,10 @@ def test_other_words_are_refused_with_the_legal_forms(text: str) -> None:
 def test_units_leave_the_model_all_in_part_or_not_at_all(text: str, removable: bool, removes: bool) -> None:
     found = Granularity.parse(text)
     assert (found.removable, found.removes) == (removable, removes)
+    assert found.mixed == (removes and not removable)
 
 
-@pytest.mark.parametrize("text", ["hybrid", "row", "block", "unstructured"])
+@pytest.mark.parametrize("text", ["hybrid", "multilevel", "row", "block", "unstructured"])
 def test_flops_are_no_target_where_zeros_are_left(text: str) -> None:
     with pytest.raises(ValidationError, match="leaves zeros: use 'weights'"):
         PruneSpec(target_ratio=0.5, granularity=text, target_measure="flops")

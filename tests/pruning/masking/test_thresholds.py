@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pruning.masking.schedule import linear_decay, logit
-from pruning.masking.select import Scope
+from pruning.masking.select import Scope, keep_top
 from pruning.masking.sensitivity import raise_by_sensitivity, sense
 from pruning.masking.thresholds import START, ThresholdMask, ThresholdMasks, Thresholds
 from pruning.masking.units import SlotUnits, Units, WeightUnits, units
@@ -67,6 +67,30 @@ def _forward_with(
     for name, mask in reference.items():
         masks.source(name).forward = lambda mask=mask: mask
     return model(**inputs).logits
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+def test_final_counts_are_rounded_up_to_multiples_of_which_there_are_enough(keep: float) -> None:
+    groups: dict[str, Units] = {
+        "a": SlotUnits(0, "neurons", (), torch.nn.Linear(40, 2), 1, 3.0),
+        "b": SlotUnits(0, "heads", (), torch.nn.Linear(5, 2), 1, 10.0),
+        "c": SlotUnits(1, "neurons", (), torch.nn.Linear(20, 2), 1, 3.0),
+    }
+    counts = {}
+    for multiples in ({}, {"a": 16, "b": 2}):
+        masks = _masks(groups, keep=keep)
+        masks.multiples = [multiples.get(name, 1) for name in groups]
+        masks.project(keep * 230)
+        counts[bool(multiples)] = {name: int(kept.sum()) for name, kept in masks.kept().items()}
+        assert all(
+            torch.equal(kept, keep_top(masks.learned(name).importance(), int(kept.sum())))
+            for name, kept in masks.kept().items()
+        )
+    for name, step in (("a", 16), ("b", 2), ("c", 1)):
+        count = counts[False][name]
+        while count % step and count < groups[name].count:
+            count += 1
+        assert counts[True][name] == count
 
 
 def test_mask_gradient_is_the_weight_times_its_gradient() -> None:
@@ -203,3 +227,9 @@ def test_thresholds_reach_the_target_in_short_and_longer_runs(steps: int, target
     assert reached[-1] == pytest.approx(target, abs=0.02)
     assert min(reached) > target * 0.9  # no overshoot
     assert reached[steps // 8] > 0.5  # not at once
+
+
+def test_a_target_next_to_nothing_has_a_temperature_too() -> None:
+    settings = Leap.Settings(max_steps=100)
+    for target in (0.99, 0.994, 1 / (1 + math.exp(-START)), 0.999):
+        assert 0 < temperature(settings, 100, target) < 10

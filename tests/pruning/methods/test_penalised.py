@@ -110,6 +110,16 @@ def test_scores_of_soft_movement_start_at_the_rank_of_what_was_measured(
     assert learner.start == pytest.approx(0.5 * logit(dropped))
 
 
+def test_soft_movement_weighs_parts_as_asked_and_l0_groups_alike(room: Classroom, tmp_path: Path) -> None:
+    def shares(method: str, **settings: Any) -> list[float]:
+        return _learner(Run(method, room, tmp_path, granularity="hybrid:8x8"), 100, **settings).masks.shares
+
+    # Of each layer query, key, value, attention output; then the neurons of both.
+    assert shares("soft_movement") == pytest.approx([0.5 / 8] * 8 + [0.5 / 2] * 2)
+    assert shares("soft_movement", ffn_weight=0.2) == pytest.approx([0.5 / 8] * 8 + [0.1 / 2] * 2)
+    assert shares("l0") == pytest.approx([1 / 10] * 10)
+
+
 def test_gates_of_l0_start_open_and_shut_at_one_score(room: Classroom, tmp_path: Path) -> None:
     learner = _learner(Run("l0", room, tmp_path), 100)
     assert all((scores == 2.197).all() for scores in learner.masks.scores())

@@ -57,6 +57,14 @@ def test_heads_that_share_positions_are_not_removed(granularity):
     assert "neuron" in caught.value.remedy
 
 
+def test_nor_are_they_before_blocks():
+    with pytest.raises(InvalidSpec, match="column per head") as caught:
+        plan("mpnet", method="leap", granularity="multilevel:4x4")
+    assert caught.value.param == "/granularity"
+    assert "hybrid or block" in caught.value.remedy
+    assert plan("mpnet", method="leap", granularity="hybrid:4x4").method == "leap"
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -89,6 +89,17 @@ class TestChoices:
         assert notice in codes
         assert ("remote_code" in codes) == (kind in ("shrunk", "mixed"))
 
+    @pytest.mark.parametrize("granularity", ["hybrid", "multilevel"])
+    def test_zeros_that_are_filled_are_none_and_less_is_removed_than_asked(self, granularity):
+        found = plan(granularity=granularity, target_ratio=0.8, recover={"fill": True})
+        assert found.kind == "shrunk"
+        codes = {warning.code: warning.message for warning in found.warnings}
+        assert "less than 0.8" in codes["filled"]
+        assert "zeros_left" not in codes
+        plain = plan(granularity=granularity, target_ratio=0.8, recover=True)
+        assert (plain.kind, plain.spec.recover.fill) == ("mixed", False)
+        assert "filled" not in {warning.code for warning in plain.warnings}
+
     def test_a_ratio_of_zero_is_finetuning_alone(self):
         found = plan(PRETRAINED, target_ratio=0)
         assert (found.method, found.kind) == ("none", "dense")
@@ -199,6 +210,18 @@ class TestLength:
         ({"granularity": "head", "allocation": "native"}, "/allocation", "granularity neuron"),
         ({"granularity": "hybrid", "allocation": "native"}, "/allocation", "granularity neuron"),
         ({"distill": {"weight": 0.5}}, "/distill", "recover"),
+        ({"recover": {"fill": True}}, "/recover/fill", "granularity hybrid or multilevel"),
+        ({"granularity": "block", "recover": {"fill": True}}, "/recover/fill", "granularity hybrid"),
+        (
+            {"granularity": "neuron", "method": "soft_movement", "settings": {"ffn_weight": 0.5}},
+            "/method/ffn_weight",
+            "granularity structured or hybrid",
+        ),
+        (
+            {"allocation": "native", "method": "soft_movement", "settings": {"ffn_weight": 0.5}},
+            "/method/ffn_weight",
+            "allocation native, which removes neurons only",
+        ),
         ({"target_ratio": 0, "method": "leap"}, "/method", "ratio above 0"),
         ({"target_ratio": 0, "recover": True}, "/recover", "ratio above 0"),
         ({"target_ratio": 0, "granularity": "block"}, "/granularity", "ratio above 0"),
