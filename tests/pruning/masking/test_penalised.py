@@ -153,7 +153,7 @@ def _simulated(
 ) -> tuple[float, float]:
     """The kept fraction when masks would freeze, and the least at any step.
 
-    Scores under Adam, the penalty, and a task that pulls each its way: its gradients, of whatever `size`, are a constant
+    Scores under Adam, the penalty, and a task that pulls each its way: its gradients, of any `size`, are a constant
     for each unit and three times as much noise.
     """
     settings = PenalisedSettings(max_steps=steps)

@@ -101,6 +101,24 @@ def test_the_equilibrium_of_task_and_regulariser(chain_rule: bool) -> None:
     assert float(values.grad[1]) > 1e-3
 
 
+def test_without_the_chain_rule_a_weak_regulariser_stops_far_above_the_target() -> None:
+    """Three matrices whose task pulls each its way; flat sigmoids weaken the regulariser alone, not the pull."""
+    target, warmth, steps, pulls = 0.1, 8.0, 2_500, np.array([0.002, 0.005, 0.01])
+    ends = []
+    for chain_rule in (True, False):
+        sigma = Adam(np.full(3, START * warmth), (_MOMENTUM, memory(steps)), 1e-12)
+        for step in range(steps):
+            keep = 1 / (1 + np.exp(-sigma.values / warmth))
+            slope, excess = keep * (1 - keep) / warmth, max(0.0, keep.mean() - target)
+            regulariser = 2 * max(160 * excess**2 / (1 - target) ** 2, 0.1) * excess / 3 * slope
+            task = -pulls * (slope if chain_rule else 1.0)
+            sigma.step(regulariser + task, 0.1 * (1 - step / steps))
+        ends.append(float((1 / (1 + np.exp(-sigma.values / warmth))).mean()))
+    chained, released = ends
+    assert chained == pytest.approx(target, abs=0.06)
+    assert released > target + 2 * (chained - target)
+
+
 @pytest.mark.parametrize(("start", "dropped"), [(10.0, 26), (START, 3_947)])
 def test_tie_counts_at_the_start(start: float, dropped: int) -> None:
     """Equal scores of a 768x768 matrix: as many as the threshold says go, the last ones first."""
