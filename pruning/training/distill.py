@@ -58,6 +58,8 @@ class Distillation:
         self.teacher = teacher.eval()
         self.settings = settings
         self.kept = kept
+        # Whether each layer of a shrunk student has a head left, (layers,).
+        self.left = None if kept is None else torch.tensor([*map(bool, kept)], device=student.device)
         self.projection = _projection(student, teacher, settings, seed)
 
     @property
@@ -105,8 +107,8 @@ class Distillation:
 
     def _alive(self, layers: int, masks: Mapping[int, Tensor]) -> Tensor:
         """Which layers of the student have a head left, (layers,), bool."""
-        if self.kept is not None:
-            return torch.tensor([bool(heads) for heads in self.kept], device=self.student.device)
+        if self.left is not None:
+            return self.left
         whole = torch.ones((), dtype=torch.bool, device=self.student.device)
         return torch.stack([masks[index].any() if index in masks else whole for index in range(layers)])
 
