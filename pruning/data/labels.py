@@ -45,7 +45,7 @@ def labels_for(
     """
     _check_layout(task, data)
     if task == "token-classification":
-        _check_tags(names or data.classes or ())
+        _check_tags(names or data.classes or (), "/label_names" if names else "/columns/tags")
     if names is not None:
         _check_names(task, data, names)
         return _named(task, data, config, tuple(names))
@@ -99,7 +99,7 @@ def _check_layout(task: Task, data: DataSummary) -> None:
     )
 
 
-def _check_tags(names: Sequence[str]) -> None:
+def _check_tags(names: Sequence[str], param: str) -> None:
     """Where tags say with a prefix where entities begin, the one tag without is that of no entity."""
     prefixed = [name for name in names if _PREFIXED.match(name)]
     bare = [name for name in names if not _PREFIXED.match(name)]
@@ -108,7 +108,7 @@ def _check_tags(names: Sequence[str]) -> None:
         raise InvalidData(
             f"Tags such as {prefixed[0]!r} say with a prefix where an entity begins, but {shown} have none: "
             "only the tag of no entity may.",
-            param="/columns/tags",
+            param=param,
             remedy="Write B- before the first tag of every entity and I- before the others, or no prefixes at all.",
         )
 

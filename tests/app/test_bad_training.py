@@ -169,11 +169,8 @@ class TestLabels:
     def test_a_tag_set_that_is_neither_prefixed_nor_plain(self, service: Service) -> None:
         says = "'O', 'X' have none"
         refused(service, says, "/columns/tags", "invalid_data", method=LEAP, dataset=tagged("O", "B-Y", "X"))
-        names = ["O", "B-Y", "X"]
-        dataset = tagged(0, 1, 2)
-        refused(
-            service, says, "/columns/tags", "invalid_data", method=LEAP, dataset=dataset, label_names=names
-        )
+        names = {"dataset": tagged(0, 1, 2), "label_names": ["O", "B-Y", "X"]}
+        refused(service, says, "/label_names", "invalid_data", method=LEAP, **names)
 
 
 @pytest.mark.parametrize(

@@ -167,5 +167,5 @@ def test_a_tag_set_may_not_mix_tags_with_and_without_prefixes(where):
     for tags, shown in ((("B-X", "O", "Y"), "'O', 'Y'"), (("B-", "I-X", "O"), "'B-', 'O'")):
         with pytest.raises(InvalidData, match=shown) as caught:
             found(*tags)
-        assert caught.value.param == "/columns/tags"
+        assert caught.value.param == ("/columns/tags" if where == "classes" else "/label_names")
         assert "B-" in caught.value.remedy
