@@ -1,146 +1,110 @@
-"""A step of LEAP as a ratio to a dense fine-tuning step of the same model and batches, without distillation.
+"""A step of every method that learns its masks, as a ratio to a dense fine-tuning step, without distillation.
 
-PRUNERY_DATA=FOLDER python -m benchmarks.training_step --steps 60 --rounds 3
+PRUNERY_DATA=FOLDER python -m benchmarks.training_step --phase learning --steps 20 --rounds 3
+PRUNERY_DATA=FOLDER python -m benchmarks.training_step --phase whole --steps 40 --rounds 3 --rows leap
+PRUNERY_DATA=FOLDER python -m benchmarks.training_step --modes fp32 bf16 fp32-compiled --rows leap cofi
+python -m benchmarks.training_step --model bert-base --device cuda --modes fp32 bf16 bf16-compiled
 
-Whole runs, in turns in one process: measuring, learning and recovering in the parts that a job has. CPU time of
-training only. The last row sorts every score tensor and asks the device for every count at every step instead.
+All kinds of step in turns, in one process. `learning` times only steps in which masks learn; `whole` runs measure,
+learn and recover in the parts that a job has. On a CPU times are CPU time of one thread, on a GPU wall time. LEAP's
+last row sorts every score tensor and reads every count from the device at every step, as its released code does.
 """
 
 import argparse
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
-from pathlib import Path
+import os
+from collections.abc import Iterable
 from statistics import median
-from unittest.mock import patch
+from typing import cast
 
 import torch
-from torch import Tensor
 
-from benchmarks.cells import DATASET, MAX_LENGTH, MODEL, data_folder
-from pruning.data.rows import examples, summarise
-from pruning.masking import thresholds
-from pruning.methods import Context, create, leap
-from pruning.planning.plan import resolve
-from pruning.spec import PruneSpec, Training
-from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
-from pruning.training.train import fit
+from benchmarks.steps import WARM, Bench, Mode, Row, bert_base, shared
+from pruning.spec import Precision
 
-BATCH_SIZE = 32
-DENSE = "dense fine-tuning"
-SORTED = "unstructured, full sort and one wait a matrix"
-GRANULARITIES = {
-    "structured": "structured",
-    "block:32x32": "block:32x32",
-    "unstructured": "unstructured",
-    SORTED: "unstructured",
-}
-
-
-class Bench:
-    """The model, its rows, and one run of each kind."""
-
-    def __init__(self, steps: int) -> None:
-        root = data_folder()
-        self.folder = root / MODEL
-        self.config = load_config(self.folder)
-        self.summary = summarise(root / DATASET)
-        self.task = Task.of("sequence-classification", self.summary, self.config)
-        request = PruneSpec(target_ratio=0, max_length=MAX_LENGTH)
-        rows = list(examples(root / DATASET / "train.parquet", self.summary))
-        self.train: Encoded = self.task.encode(rows, load_tokenizer(self.folder, self.config), request)
-        self.recipe = {"max_steps": steps, "batch_size": BATCH_SIZE}
-
-    def dense(self, work: Path) -> None:
-        """Fine-tune the model."""
-        fit(
-            load_model(self.folder, self.task),
-            self.task,
-            self.train,
-            Training.model_validate(self.recipe),
-            seed=0,
-            precision="fp32",
-            device=torch.device("cpu"),
-            work=work,
-            events=lambda event: None,
-            should_stop=lambda: None,
-            phase="finetuning",
-            span=(0.0, 1.0),
-        )
-
-    def leap(self, work: Path, granularity: str) -> None:
-        """Prune the model by LEAP, 80 % of its weights."""
-        asked = PruneSpec(
-            method="leap",
-            target_ratio=0.8,
-            granularity=granularity,
-            target_measure="weights",
-            settings=self.recipe,
-            distill=False,
-            max_length=MAX_LENGTH,
-        )
-        plan = resolve(asked, self.config.to_dict(), self.summary, self.train.mean_length)
-        context = Context(
-            spec=plan.spec,
-            plan=plan,
-            shape=plan.shape,
-            model=load_model(self.folder, self.task),
-            task=self.task,
-            train=self.train,
-            teacher_dir=None,
-            device=torch.device("cpu"),
-            work=work,
-            events=lambda event: None,
-            should_stop=lambda: None,
-            span=(0.0, 1.0),
-            mean_length=self.train.mean_length,
-        )
-        create("leap", self.recipe).prune(context)
+DENSE = Row()
+LEAP = Row("leap")
+SORTED = Row("leap", sorting=True)
+ROWS = (
+    Row("leap", "structured"),
+    Row("leap", "block:32x32"),
+    LEAP,
+    SORTED,
+    Row("movement"),
+    Row("soft_movement"),
+    Row("l0"),
+    Row("gradual_magnitude"),
+    Row("cofi", "structured"),
+)
+MODES = tuple(f"{kind}{suffix}" for kind in ("fp32", "bf16", "fp16") for suffix in ("", "-compiled"))
+Times = dict[tuple[Mode, Row], list[float]]
 
 
-def sort_top(scores: Tensor, count: int) -> Tensor:
-    """`keep_top` as the released code does it: all scores sorted, the count read from the device."""
-    kept = torch.zeros_like(scores, dtype=torch.bool)
-    kept[torch.sort(scores.detach(), descending=True).indices[: int(torch.tensor(count).item())]] = True
-    return kept
+def chosen(words: Iterable[str]) -> list[Row]:
+    """The dense row, and those whose name contains one of the words; all for none."""
+    wanted = list(words) or [""]
+    return [DENSE, *(row for row in ROWS if any(word in str(row) for word in wanted))]
 
 
-@contextmanager
-def sorting() -> Iterator[None]:
-    """Let LEAP refresh its masks at every step by a full sort."""
-    with patch.object(thresholds, "keep_top", sort_top), patch.object(leap, "_REFRESH_EVERY", 1):
-        yield
+def mode(name: str) -> Mode:
+    """The mode of a name such as bf16-compiled."""
+    precision, _, compiled = name.partition("-")
+    return Mode(cast(Precision, precision), bool(compiled))
 
 
-def seconds(run: Callable[[Path], None]) -> float:
-    """CPU seconds of one run."""
-    with tempfile.TemporaryDirectory() as work:
-        started = time.process_time()
-        run(Path(work))
-        return time.process_time() - started
+def measure(bench: Bench, modes: list[Mode], rows: list[Row], rounds: int) -> Times:
+    """Seconds of a step of every kind, one for each round."""
+    times: Times = {(kind, row): [] for kind in modes for row in rows}
+    for _ in range(rounds):
+        for key, found in times.items():
+            kind, row = key
+            found.append(bench.seconds(row, kind))
+    return times
+
+
+def ratio(times: Times, one: tuple[Mode, Row], other: tuple[Mode, Row]) -> float:
+    """The median of the rounds' ratios."""
+    return median(mine / theirs for mine, theirs in zip(times[one], times[other], strict=True))
+
+
+def show(times: Times, modes: list[Mode], rows: list[Row], batch_size: int) -> None:
+    """Print one line per kind of step, then what LEAP saves against a full sort."""
+    first = modes[0]
+    print(
+        f"| mode | step | ms | examples/s | to dense of the mode | to dense {first} |\n|---|---|---|---|---|---|"
+    )
+    for kind in modes:
+        for row in rows:
+            spent, key = median(times[kind, row]), (kind, row)
+            ratios = f"{ratio(times, key, (kind, DENSE)):.2f}x | {ratio(times, key, (first, DENSE)):.2f}x"
+            print(f"| {kind} | {row} | {1000 * spent:.0f} | {batch_size / spent:.1f} | {ratios} |")
+    for kind in modes:
+        if {LEAP, SORTED} <= set(rows):
+            print(
+                f"{kind}: {SORTED} takes {ratio(times, (kind, SORTED), (kind, LEAP)):.2f}x as long as {LEAP}"
+            )
 
 
 def main() -> None:
-    """Print one line per kind of step: milliseconds, and the median of the rounds' ratios."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--phase", choices=("learning", "whole"), default="learning")
+    parser.add_argument("--steps", type=int, default=20, help=f"timed steps, behind {WARM} that are not")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["fp32"])
+    parser.add_argument("--rows", nargs="+", default=[], help="parts of names of rows; all without")
+    parser.add_argument("--model", choices=("shared", "bert-base"), default="shared")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a row of bert-base")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    bench = Bench(options.steps)
-    times: dict[str, list[float]] = {name: [] for name in (DENSE, *GRANULARITIES)}
-    seconds(bench.dense)  # the first run pays for what is loaded late
-    for _ in range(options.rounds):
-        times[DENSE].append(seconds(bench.dense))
-        for name, granularity in GRANULARITIES.items():
-            with sorting() if name == SORTED else nullcontext():
-                times[name].append(seconds(partial(bench.leap, granularity=granularity)))
-    print("| step | CPU ms | ratio to dense |\n|---|---|---|")
-    for name, spent in times.items():
-        ratio = median(one / dense for one, dense in zip(spent, times[DENSE], strict=True))
-        print(f"| {name} | {1000 * median(spent) / options.steps:.0f} | {ratio:.2f}x |")
+    if options.device == "cpu":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    subject = shared() if options.model == "shared" else bert_base(options.length)
+    device, learning = torch.device(options.device), options.phase == "learning"
+    bench = Bench(subject, device, options.steps, options.batch_size, learning=learning)
+    modes, rows = [mode(name) for name in options.modes], chosen(options.rows)
+    bench.seconds(DENSE, modes[0])  # the first run pays for what is loaded late
+    show(measure(bench, modes, rows, options.rounds), modes, rows, options.batch_size)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pydantic import (
 Task = Literal["sequence-classification", "regression", "token-classification", "question-answering"]
 Measure = Literal["weights", "flops"]
 Allocation = Literal["global", "native"]
-LayerMap = Literal["equal", "nearest"]
+LayerMap = Literal["equal", "nearest", "nearest_in_order"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal[
     "loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"
@@ -29,6 +29,9 @@ Phase = Literal[
 Kind = Literal[
     "unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "multilevel", "n_m", "layer"
 ]
+
+LAYERS_MATCHED = 4
+"""How many layers of a teacher look for the student's nearest: 3, 6, 9 and 12 of 12 (CoFi); all of fewer."""
 
 _BLOCKS = re.compile(r"(block|hybrid|multilevel)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
 _USUAL_BLOCK = (32, 32)
@@ -179,14 +182,28 @@ class Distill(Model):
     layers: LayerMap = Field(
         default="equal",
         description="Which layers of the hidden states are matched. equal: those of the same index, or every "
-        "k-th of the deeper model. nearest: each of four layers of the teacher with the student's layer that is "
-        "least different in the batch (CoFi). Attention always matches by index.",
+        "k-th of the deeper model. nearest: each of four layers of the teacher (all of fewer) with the student's layer "
+        "that is least different in the batch, of those that have a head left (CoFi). nearest_in_order: the same from "
+        "the last layer down, each with a layer below the one before, for small datasets. Attention always matches "
+        "by index.",
     )
     projection: bool = Field(
         default=False,
         description="Whether the student's hidden states go through one learned linear map, at first the "
         "identity. A teacher of another hidden size needs and gets one.",
     )
+
+    @model_validator(mode="after")
+    def _every_option_counts(self) -> Self:
+        if not self.hidden and (self.projection or self.layers != "equal"):
+            raise ValueError(
+                "layers and projection are about hidden states: set hidden above 0, or leave them out"
+            )
+        if not (self.weight or self.hidden or self.attention):
+            raise ValueError(
+                "nothing is distilled: set weight, hidden or attention above 0, or distill to false"
+            )
+        return self
 
 
 class Evaluation(Model):

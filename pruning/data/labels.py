@@ -1,5 +1,6 @@
 """Which output of a model stands for which label of a dataset. Imports no torch."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,8 @@ from pruning.errors import InvalidData, InvalidSpec
 from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Task
 
+_PREFIXED = re.compile(r"[BIESLU]-.")
+_SHOWN = 5
 _LAYOUTS: Mapping[Task, Layout] = {"token-classification": "tokens", "question-answering": "questions"}
 _COLUMNS: Mapping[Layout, str] = {
     "text": "text and label",
@@ -41,6 +44,8 @@ def labels_for(
     not fit, and InvalidSpec when `names` do not.
     """
     _check_layout(task, data)
+    if task == "token-classification":
+        _check_tags(names or data.classes or (), "/label_names" if names else "/columns/tags")
     if names is not None:
         _check_names(task, data, names)
         return _named(task, data, config, tuple(names))
@@ -92,6 +97,20 @@ def _check_layout(task: Task, data: DataSummary) -> None:
         param="/task",
         remedy=f"Use task {fitting}, or name other columns.",
     )
+
+
+def _check_tags(names: Sequence[str], param: str) -> None:
+    """Where tags say with a prefix where entities begin, the one tag without is that of no entity."""
+    prefixed = [name for name in names if _PREFIXED.match(name)]
+    bare = [name for name in names if not _PREFIXED.match(name)]
+    if prefixed and len(bare) > 1:
+        shown = ", ".join(map(repr, bare[:_SHOWN]))
+        raise InvalidData(
+            f"Tags such as {prefixed[0]!r} say with a prefix where an entity begins, but {shown} have none: "
+            "only the tag of no entity may.",
+            param=param,
+            remedy="Write B- before the first tag of every entity and I- before the others, or no prefixes at all.",
+        )
 
 
 def _check_names(task: Task, data: DataSummary, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -97,8 +98,9 @@ class MaskSet(nn.Module):
         return {name: self.source(name).kept for name in self.groups}
 
     def density(self) -> float:
-        """The kept fraction of the groups' cost, as the masks are now."""
-        kept = sum(int(self.source(name).kept.sum()) * group.cost for name, group in self.groups.items())
+        """The kept fraction of the groups' cost, as the masks are now; one host sync for all."""
+        counts = torch.stack([self.source(name).kept.sum() for name in self.groups]).tolist()
+        kept = sum(count * group.cost for count, group in zip(counts, self.groups.values(), strict=True))
         return kept / sum(group.count * group.cost for group in self.groups.values())
 
     def densities(self) -> dict[str, float]:

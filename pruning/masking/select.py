@@ -64,8 +64,7 @@ def lowest_kept(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget
     flat = torch.cat([group.detach().reshape(-1) for group in scores.values()])
     if len(set(costs.values())) == 1:
         count = math.floor(budget / next(iter(costs.values())) * (1 + SLACK))
-        count = min(max(count, 1), flat.numel())
-        return torch.kthvalue(flat, flat.numel() - count + 1).values
+        return kth_largest(flat, min(max(count, 1), flat.numel()))
     each = torch.cat(
         [torch.full((group.numel(),), costs[name], dtype=torch.float64) for name, group in scores.items()]
     ).to(flat.device)
@@ -81,11 +80,29 @@ def keep_top(scores: Tensor, count: int) -> Tensor:
         raise ValueError(f"cannot keep {count} of {flat.numel()}")
     if count in (0, flat.numel()):
         return torch.full_like(scores, count > 0, dtype=torch.bool)
-    smallest_kept = torch.kthvalue(flat, flat.numel() - count + 1).values
+    smallest_kept = kth_largest(flat, count)
     kept = flat > smallest_kept
     ties = flat == smallest_kept
     kept |= ties & (ties.cumsum(0) <= count - kept.sum())
     return kept.reshape(scores.shape)
+
+
+def kth_largest(values: Tensor, count: int) -> Tensor:
+    """The `count`-th largest of values (n,), 0-d: linear time, no sort, no wait for the device."""
+    if values.is_cuda:
+        return kth_by_parts(values, count)
+    return torch.kthvalue(values, values.numel() - count + 1).values
+
+
+def kth_by_parts(values: Tensor, count: int) -> Tensor:
+    """The same for a GPU, where `kthvalue` occupies a single block of threads, much slower than a sort of everything.
+
+    `topk` occupies the whole GPU; what it gathers is the smaller of the two parts that meet at the k-th value.
+    """
+    others = values.numel() - count + 1
+    if count <= others:
+        return torch.topk(values, count, sorted=False).values.amin()
+    return torch.topk(values, others, largest=False, sorted=False).values.amax()
 
 
 def keep_count(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, PruningError
 from pruning.planning.costs import ModelShape
 from pruning.planning.families import family_of
-from pruning.spec import Distill, PruneSpec, Task
+from pruning.spec import LAYERS_MATCHED, Distill, PruneSpec, Task
 
 Config = Mapping[str, Any]
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -32,11 +32,8 @@ def check_teacher(spec: PruneSpec, config: Config, teacher: Config) -> None:
     _check_equal("model_type", config, teacher)
     _check_equal("vocab_size", config, teacher)
     _check_reach(spec, config, teacher)
-    if isinstance(spec.distill, Distill) and spec.distill.attention and shape.heads != other.heads:
-        raise _refusal(
-            f"Attention is compared head by head: the teacher has {other.heads} in a layer, the model {shape.heads}.",
-            "Set distill.attention to 0, or use a teacher with as many heads.",
-        )
+    if isinstance(spec.distill, Distill):
+        _check_features(spec.distill, shape, other)
 
 
 def check_teacher_labels(
@@ -117,6 +114,29 @@ def _check_reach(spec: PruneSpec, config: Config, teacher: Config) -> None:
     if min(2, config.get("type_vocab_size") or 0) > (teacher.get("type_vocab_size") or 0):
         raise _refusal(
             "The model tells two segments apart, the teacher does not.", "Use a teacher with segments."
+        )
+
+
+def _check_features(distill: Distill, shape: ModelShape, teacher: ModelShape) -> None:
+    """What is compared inside the models must have a counterpart."""
+    if distill.attention and shape.heads != teacher.heads:
+        raise _refusal(
+            f"Attention is compared head by head: the teacher has {teacher.heads} in a layer, the model {shape.heads}.",
+            "Set distill.attention to 0, or use a teacher with as many heads.",
+        )
+    shallow, deep = sorted((shape.layers, teacher.layers))
+    if (distill.attention or (distill.hidden and distill.layers == "equal")) and deep % shallow:
+        ways = "distill.attention to 0" if distill.attention else 'distill.layers to "nearest"'
+        raise _refusal(
+            f"Layers are matched by index, every k-th of the deeper model: the teacher has {teacher.layers}, "
+            f"the model {shape.layers}, and {deep} is no multiple of {shallow}.",
+            f"Set {ways}, or use a teacher of another depth.",
+        )
+    matched = min(LAYERS_MATCHED, teacher.layers)
+    if distill.layers == "nearest_in_order" and shape.layers < matched:
+        raise _refusal(
+            f"{matched} layers of the teacher need a layer each, in order, and the model has {shape.layers}.",
+            'Set distill.layers to "nearest", which may take one twice.',
         )
 
 

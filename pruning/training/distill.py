@@ -1,6 +1,6 @@
 """Distillation: the pruned student learns from a teacher, by default the dense model (Hinton, Vinyals, Dean 2015)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,8 @@ class Distillation:
         self.teacher = teacher.eval()
         self.settings = settings
         self.kept = kept
+        # Whether each layer of a shrunk student has a head left, (layers,).
+        self.left = None if kept is None else torch.tensor([*map(bool, kept)], device=student.device)
         self.projection = _projection(student, teacher, settings, seed)
 
     @property
@@ -92,16 +94,23 @@ class Distillation:
         with torch.no_grad():
             target = self.teacher(**inputs, **self.wanted)
         loss = distillation_loss(logits, task.logits(target, batch), task_loss, settings)
-        real = batch["attention_mask"]
+        real, masks = batch["attention_mask"], _head_masks(self.student)
         if settings.hidden:
             project = self.projection or (lambda states: states)
             states = (outputs.hidden_states, target.hidden_states)
-            loss = loss + settings.hidden * hidden_difference(*states, real, settings.layers, project)
+            alive = self._alive(len(outputs.hidden_states) - 1, masks)
+            loss = loss + settings.hidden * hidden_difference(*states, real, settings.layers, project, alive)
         if settings.attention:
             maps = (outputs.attentions, target.attentions)
-            masks = _head_masks(self.student)
             loss = loss + settings.attention * attention_difference(*maps, real, self.kept, masks)
         return loss
+
+    def _alive(self, layers: int, masks: Mapping[int, Tensor]) -> Tensor:
+        """Which layers of the student have a head left, (layers,), bool."""
+        if self.left is not None:
+            return self.left
+        whole = torch.ones((), dtype=torch.bool, device=self.student.device)
+        return torch.stack([masks[index].any() if index in masks else whole for index in range(layers)])
 
 
 def _projection(

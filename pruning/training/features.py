@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pruning.spec import LayerMap
-
-_NEAREST = 4
-"""How many layers of the teacher look for the student's nearest: 3, 6, 9 and 12 of 12 (CoFi)."""
+from pruning.spec import LAYERS_MATCHED, LayerMap
 
 States = Sequence[Tensor]
 """Hidden states (rows, tokens, hidden): the embeddings, then the output of each layer."""
@@ -20,7 +17,7 @@ Maps = Sequence[Tensor]
 def matched_layers(student: int, teacher: int) -> list[tuple[int, int]]:
     """Pairs of (student's, teacher's) layers, counted from 1: equal ones, or every k-th of the deeper model.
 
-    The last pair is that of both last layers. Where the depths do not divide, the deeper model's is rounded down.
+    The last pair is that of both last layers. Depths that do not divide are refused at planning.
     """
     depth = min(student, teacher)
     return [(index * student // depth, index * teacher // depth) for index in range(1, depth + 1)]
@@ -32,13 +29,13 @@ def hidden_difference(
     real: Tensor,
     layer_map: LayerMap,
     project: Callable[[Tensor], Tensor] = lambda states: states,
+    alive: Tensor | None = None,
 ) -> Tensor:
     """The mean squared difference of the hidden states, mean over the matched layers: 0-d, fp32.
 
     `real` (rows, tokens) is 1 at tokens and 0 at padding, which counts nowhere; `project` brings the student's
-    states to the teacher's size. "equal" matches the embeddings and `matched_layers`. "nearest" takes four
-    layers of the teacher, evenly spread up to the last (all when there are fewer), each with the student's layer
-    that differs least in this batch (CoFi, Xia, Zhong, Chen 2022, section 3.3; all layers of the student compete).
+    states to the teacher's size. "equal" matches the embeddings and `matched_layers`. The others take four layers of
+    the teacher, evenly spread up to the last (all when there are fewer), and `nearest_layers` of the student.
     """
     own = [project(states).float() for states in student]
     targets = [states.detach().float() for states in teacher]
@@ -51,10 +48,32 @@ def hidden_difference(
     if layer_map == "equal":
         pairs = [(0, 0), *matched_layers(layers, depth)]
         return torch.stack([difference(mine, theirs) for mine, theirs in pairs]).mean()
-    count = min(_NEAREST, depth)
+    count = min(LAYERS_MATCHED, depth)
     chosen = [index * depth // count for index in range(1, count + 1)]
-    rivals = [[difference(mine, theirs) for mine in range(1, layers + 1)] for theirs in chosen]
-    return torch.stack([torch.stack(row).min() for row in rivals]).mean()
+    rows = [torch.stack([difference(mine, theirs) for mine in range(1, layers + 1)]) for theirs in chosen]
+    rivals = torch.stack(rows)
+    matched = nearest_layers(rivals.detach(), alive, in_order=layer_map == "nearest_in_order")
+    return rivals.gather(1, matched[:, None]).mean()
+
+
+def nearest_layers(rivals: Tensor, alive: Tensor | None, *, in_order: bool) -> Tensor:
+    """The student's layer, from 0, for each row of `rivals` (teacher's layers, student's layers): int64.
+
+    The one with the least difference, of those that are `alive` (student's layers,), all when none is. With `in_order`
+    rows choose from the last to the first, each among the layers below the one before; where none is left that one is
+    taken again (CoFi, Xia, Zhong and Chen 2022, section 3.3 and released code). Nothing waits for the device.
+    """
+    if alive is not None:
+        rivals = rivals.masked_fill(~(alive | ~alive.any()), torch.inf)
+    if not in_order:
+        return rivals.argmin(1)
+    index = torch.arange(rivals.shape[1], device=rivals.device)
+    found, last = [], torch.full((), rivals.shape[1], device=rivals.device)
+    for row in rivals.flip(0):
+        below = torch.where(index < last, row, torch.inf)
+        last = torch.where(below.isfinite().any(), below.argmin(), last.clamp(max=rivals.shape[1] - 1))
+        found.append(last)
+    return torch.stack(found[::-1])
 
 
 def attention_difference(

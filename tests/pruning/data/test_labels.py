@@ -145,3 +145,27 @@ class TestNames:
             labels_for(task, found, HEAD, names)
         assert caught.value.param == "/label_names"
         assert caught.value.remedy
+
+
+@pytest.mark.parametrize("where", ["classes", "names"])
+def test_a_tag_set_may_not_mix_tags_with_and_without_prefixes(where):
+    def found(*tags):
+        summary = DataSummary(
+            tokens="tokens",
+            tags="tags",
+            splits={"train": 9},
+            columns={},
+            sha256={},
+            mean_characters=1.0,
+            classes=tags if where == "classes" else tuple(map(str, range(len(tags)))),
+            numeric_label=where == "names",
+        )
+        return labels_for("token-classification", summary, {}, tags if where == "names" else None).names
+
+    assert found("B-X", "I-X", "O") == ("B-X", "I-X", "O")
+    assert found("ADJ", "NOUN", "O") == ("ADJ", "NOUN", "O")
+    for tags, shown in ((("B-X", "O", "Y"), "'O', 'Y'"), (("B-", "I-X", "O"), "'B-', 'O'")):
+        with pytest.raises(InvalidData, match=shown) as caught:
+            found(*tags)
+        assert caught.value.param == ("/columns/tags" if where == "classes" else "/label_names")
+        assert "B-" in caught.value.remedy

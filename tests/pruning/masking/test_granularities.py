@@ -18,7 +18,7 @@ from pruning.spec import Granularity
 from tests.support.kept import uneven
 from tests.support.models import FAMILIES, tiny_inputs, tiny_model
 
-GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "hybrid:8x4")
+GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "structured", "hybrid:8x4")
 
 
 def _groups(model: PreTrainedModel, granularity: str) -> dict[str, Units]:

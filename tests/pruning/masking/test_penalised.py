@@ -19,6 +19,7 @@ from pruning.methods._learned import memory
 from pruning.methods._penalised import PenalisedSettings, PenalisedTraining
 from pruning.planning.costs import ModelShape
 from pruning.spec import Granularity
+from tests.support.adam import Adam
 from tests.support.models import tiny_model
 
 
@@ -192,29 +193,33 @@ L0 = {"start": 2.197, "cut": CUT, "shift": SHIFT}
 
 @pytest.mark.parametrize("path", [SOFT, L0], ids=["soft_movement", "l0"])
 @pytest.mark.parametrize(
-    ("steps", "target"), [(300, 0.5), (300, 0.1), (3_000, 0.5), (3_000, 0.1), (50_000, 0.1)]
+    ("steps", "target"),
+    [(300, 0.5), (300, 0.1), (1_000, 0.5), (1_000, 0.1), (3_000, 0.5), (3_000, 0.1), (50_000, 0.1)],
 )
 def test_the_controller_reaches_the_ratio_in_short_and_long_runs(
     steps: int, path: dict[str, float], target: float
 ) -> None:
-    kept = [
-        _simulated(steps, target, size=size, **path) for size in ((1e-6, 1.0) if steps < 5000 else (1e-3,))
-    ]
-    assert kept == pytest.approx([target] * len(kept), abs=0.04 if steps < 1000 else 0.01)
+    """In time, and what is kept on the way is never much less."""
+    sizes = (1e-6, 1.0) if steps < 5000 else (1e-3,)
+    kept, least = zip(*(_simulated(steps, target, size=size, **path) for size in sizes), strict=True)
+    assert kept == pytest.approx([target] * len(sizes), abs=0.04 if steps <= 1000 else 0.01)
+    assert min(least) > target - 0.05
 
 
-def _simulated(steps: int, target: float, *, size: float, start: float, cut: float, shift: float) -> float:
-    """The kept fraction when masks would freeze: scores under Adam, the penalty, and a task that pulls each its way.
+def _simulated(
+    steps: int, target: float, *, size: float, start: float, cut: float, shift: float
+) -> tuple[float, float]:
+    """The kept fraction when masks would freeze, and the least at any step.
 
-    The task's gradients, of whatever `size`, are a constant for each unit and three times as much noise.
+    Scores under Adam, the penalty, and a task that pulls each its way: its gradients, of any `size`, are a constant
+    for each unit and three times as much noise.
     """
     settings = PenalisedSettings(max_steps=steps)
     rate = PenalisedTraining(_masks(TWO, COSTS), 1.0, settings, steps, start, cut).rate
     generator, count = np.random.default_rng(0), 300
     own = generator.standard_normal(count)
-    scores = np.full(count, start)
-    mean, square = np.zeros(count), np.zeros(count)
-    integral, beta = 0.0, memory(steps)
+    adam = Adam(np.full(count, start), (0.9, memory(steps)), 1e-12)
+    scores, integral, least = adam.values, 0.0, 1.0
     last = count - round(target * count)
     for step in range(int(settings.freeze_at * steps)):
         np.clip(scores, shift - math.log(99), shift + math.log(99), out=scores)
@@ -226,11 +231,9 @@ def _simulated(steps: int, target: float, *, size: float, start: float, cut: flo
             integral, push = pressure(integral, (marginal - between(start, cut, done)) / rate)
             odds, there = 1 / (1 + np.exp(shift - scores)), 1 / (1 + math.exp(shift - marginal))
             gradient += push * size * math.sqrt(10) * odds * (1 - odds) / (there * (1 - there))
-        mean += 0.1 * (gradient - mean)
-        square += (1 - beta) * (gradient**2 - square)
-        factor = rate * linear_decay(step, steps, steps // 10) / (1 - 0.9 ** (step + 1))
-        scores -= factor * mean / (np.sqrt(square / (1 - beta ** (step + 1))) + 1e-12)
-    return float((scores > cut).mean())
+        adam.step(gradient, rate * linear_decay(step, steps, steps // 10))
+        least = min(least, np.count_nonzero(scores > cut) / count)
+    return float((scores > cut).mean()), least
 
 
 def test_short_runs_learn_scores_faster_and_long_ones_at_the_published_rate() -> None:

@@ -37,7 +37,10 @@ def _step(linear: nn.Linear, parameters: list[Tensor], rate: float, seed: int = 
 
 @pytest.mark.parametrize("block", [(1, 1), (2, 3), (1, 6)])
 def test_scores_are_the_sum_of_weight_times_gradient_under_sgd(block: tuple[int, int]) -> None:
-    """S_T = -rate * sum over steps of gradient * W, also of dropped units (Sanh, Wolf and Rush 2020, section 4)."""
+    """S_T = -rate * sum over steps of gradient * W, also of dropped units (Sanh, Wolf and Rush 2020, section 4).
+
+    The weights of dropped units stand still.
+    """
     linear, masks = masked_linear(block, _scored, _movement)
     source, weight = masks.source("only"), stored(linear, "weight")
     expected = torch.zeros_like(weight)
@@ -46,6 +49,9 @@ def test_scores_are_the_sum_of_weight_times_gradient_under_sgd(block: tuple[int,
         before = weight.detach().clone()
         gradient = _step(linear, [weight, source.scores], 0.05, seed=step)
         expected -= 0.05 * gradient * before
+        dropped = ~source.kept.reshape(4 // block[0], 6 // block[1])
+        dropped = dropped.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+        assert torch.equal(weight.detach()[dropped], before[dropped])
     rows, columns = block
     pooled = [
         expected[row : row + rows, column : column + columns].sum()

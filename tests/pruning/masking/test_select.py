@@ -12,6 +12,8 @@ from pruning.masking.select import (
     keep_counts,
     keep_top,
     keep_within,
+    kth_by_parts,
+    kth_largest,
     lowest_kept,
     round_within,
 )
@@ -35,6 +37,21 @@ def test_keep_top_keeps_the_first_of_equal_scores(values: list[int], data: st.Da
     best = sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]
     kept = keep_top(torch.tensor(values, dtype=torch.float32), count)
     assert kept.nonzero().flatten().tolist() == sorted(best)
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=40), st.data())
+def test_both_ways_find_the_kth_largest(values: list[float], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(values)))
+    expected = sorted(values, reverse=True)[count - 1]
+    for find in (kth_largest, kth_by_parts):
+        assert float(find(torch.tensor(values), count)) == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_keeps_the_same_units() -> None:
+    scores = torch.randint(-1000, 1000, (300_000,), generator=torch.Generator().manual_seed(0)).float()
+    for count in (1, 1_000, 150_000, 299_999):
+        assert torch.equal(keep_top(scores.cuda(), count).cpu(), keep_top(scores, count))
 
 
 def test_keep_top_keeps_the_shape_and_refuses_an_impossible_count() -> None:

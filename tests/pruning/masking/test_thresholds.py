@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruning.masking.schedule import linear_decay, logit
+from pruning.masking.schedule import logit
 from pruning.masking.select import Scope, keep_top
 from pruning.masking.sensitivity import raise_by_sensitivity, sense
 from pruning.masking.thresholds import START, ThresholdMask, ThresholdMasks, Thresholds
 from pruning.masking.units import SlotUnits, Units, WeightUnits, units
-from pruning.methods.leap import Leap, LeapTraining, Regulariser, temperature
+from pruning.methods.leap import Leap, Regulariser, temperature
 from pruning.planning.costs import ModelShape
 from pruning.spec import Granularity
 from tests.support.models import tiny_inputs, tiny_model
@@ -201,32 +201,6 @@ def test_a_shared_threshold_keeps_one_width() -> None:
     masks = _masks(groups, shared=True)
     masks.project(61.0 * groups["0.neurons"].cost)
     assert [int(kept.sum()) for kept in masks.kept().values()] == [30, 30]
-
-
-@pytest.mark.parametrize("target", [0.5, 0.1])
-@pytest.mark.parametrize("steps", [300, 1500])
-def test_thresholds_reach_the_target_in_short_and_longer_runs(steps: int, target: float) -> None:
-    """The regulariser alone, with the optimizer and the temperature that LEAP chooses."""
-    settings = Leap.Settings(max_steps=steps)
-    groups: dict[str, Units] = {"only": SlotUnits(0, "neurons", (), torch.nn.Linear(50, 2), 1, 1.0)}
-    masks = _masks(groups)
-    masks.thresholds.temperature = temperature(settings, steps, target)
-    with torch.no_grad():
-        masks.thresholds.values.fill_(START * masks.thresholds.temperature)
-    training = LeapTraining(
-        masks, Regulariser(target, settings.strongest, settings.weakest), 1.0, settings, steps
-    )
-    optimizer = torch.optim.AdamW(training.parameter_groups()[1:], weight_decay=0.0)
-    base, reached = settings.score_learning_rate, []
-    for step in range(int(settings.freeze_at * steps)):
-        optimizer.param_groups[0]["lr"] = base * linear_decay(step, steps, steps // 10)
-        training.penalty().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        reached.append(float(masks.remaining().detach()))
-    assert reached[-1] == pytest.approx(target, abs=0.02)
-    assert min(reached) > target * 0.9  # no overshoot
-    assert reached[steps // 8] > 0.5  # not at once
 
 
 def test_a_target_next_to_nothing_has_a_temperature_too() -> None:

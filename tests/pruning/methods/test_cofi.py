@@ -3,16 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pruning.masking.hard_concrete import SHIFT
+from pruning.masking.nested import BOUND
+from pruning.masking.schedule import linear_decay, linear_ramp
 from pruning.methods import create
-from pruning.methods.cofi import Cofi, CofiTraining
+from pruning.methods._learned import memory
+from pruning.methods.cofi import _ASCENT, Cofi, CofiTraining, _rate
 from pruning.planning.catalogue import method
 from pruning.planning.costs import ModelShape, removed_ratio
 from pruning.planning.families import FAMILIES
 from pruning.planning.settle import settle
 from pruning.spec import Distill, PruneSpec
+from tests.support.adam import Adam
 from tests.support.learning import SETTINGS, Run
 from tests.support.training import Classroom, classroom
 
@@ -81,6 +87,39 @@ def test_a_run_reaches_the_ratio_before_it_is_projected(room: Classroom, tmp_pat
     assert outcome.kept is not None
     length = room.rows.mean_length
     assert 0.5 <= removed_ratio(run.shape, outcome.kept, "flops", length) < 0.57
+
+
+@pytest.mark.parametrize(
+    ("steps", "ratio"), [(300, 0.5), (300, 0.9), (1_000, 0.8), (3_000, 0.8), (50_000, 0.5), (50_000, 0.9)]
+)
+def test_the_lagrangian_reaches_its_target_in_short_and_long_runs(steps: int, ratio: float) -> None:
+    """Gates whose task wants them open, by noise with a mean; no model, every formula written out."""
+    settings = Cofi.Settings(max_steps=steps)
+    generator, count, size = np.random.default_rng(0), 100, 1e-3
+    wanted, betas = generator.random(count), (0.9, memory(steps))
+    gates, rate = Adam(np.full(count, BOUND), betas, 1e-12), _rate(settings, steps)
+    multipliers = Adam(np.array([0.0, 100.0]), betas, 1e-8)
+    energy, shot = 0.0, 0.0
+    for step in range(int(settings.freeze_at * steps)):
+        np.clip(gates.values, -BOUND, BOUND, out=gates.values)
+        target = ratio * linear_ramp(step / steps, settings.prune_from, settings.prune_until)
+        alive = 1 / (1 + np.exp(SHIFT - gates.values))
+        gap, fall = 1 - alive.mean() - target, -alive * (1 - alive) / count
+        shot = max(shot, gap)
+        task = size * (3 * generator.standard_normal(count) - wanted)
+        push = np.zeros(count)
+        if target:
+            first, second = multipliers.values
+            push = np.sqrt(energy / np.square(fall).mean()) * (first + 2 * second * gap) * fall
+        decay = linear_decay(step, steps, steps // 10)
+        gates.step(task + push, rate * decay)
+        if target:
+            multipliers.step(-np.array([gap, gap**2]), _ASCENT * decay)
+        now = np.square(task).mean()
+        energy += (0.05 if energy else 1.0) * (now - energy)
+    alive = 1 / (1 + np.exp(SHIFT - gates.values))
+    assert 1 - alive.mean() == pytest.approx(ratio, abs=0.02)
+    assert shot < 0.1
 
 
 def test_it_learns_from_the_nearest_layers_unless_told_otherwise() -> None:

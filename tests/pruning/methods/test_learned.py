@@ -1,16 +1,20 @@
 """What every method that prunes while it trains must hold: the exact ratio, exact resume, and clean models."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from pruning.delivery.export import export
 from pruning.errors import Canceled
 from pruning.methods import METHODS, Outcome, create
 from pruning.methods._learned import LearnedMethod
+from pruning.model.shrink import shrink
 from pruning.planning.costs import head_cost, kept_cost, neuron_cost, removed_ratio, total_cost
+from pruning.steps.checkpoint import file_sha256
 from tests.support.learning import LEARNED, STEPS, Run
-from tests.support.models import tiny_inputs
+from tests.support.models import tiny_inputs, tiny_tokenizer
 from tests.support.training import Classroom, classroom, same_weights
 
 RATIOS = {"unstructured": 0.7, "block:4x8": 0.7, "row": 0.5, "neuron": 0.3, "head": 0.2, "structured": 0.6}
@@ -68,24 +72,52 @@ def _removed(run: Run, outcome: Outcome) -> float:
     return dropped / total
 
 
+SHORT = {"max_steps": 8}
+"""What follows needs every phase of a run, not a long one."""
+
+
+def _mixed(name: str) -> dict[str, Any]:
+    """A granularity with masks on weights and on units, where the method has it."""
+    able = "hybrid" in METHODS[name].granularities
+    return {"granularity": "hybrid:4x8" if able else "structured"}
+
+
 @pytest.mark.parametrize("name", LEARNED)
-def test_a_run_killed_again_and_again_is_the_same_bit_for_bit(
+def test_a_run_killed_after_every_single_step_is_the_same_bit_for_bit(
     room: Classroom, tmp_path: Path, name: str
 ) -> None:
-    """Killed while masks are learned, and right before they freeze."""
-    expected = Run(name, room, tmp_path / "whole")
-    outcome = expected.prune()
-    done = 0
-    for step in (5, 8):
+    """Each step in a process of its own, as it were: before masks are learned, while they are, and once they froze."""
+    options = SHORT | ({"prune_from": 0.25} if name == "leap" else {})
+    expected = Run(name, room, tmp_path / "whole", **_mixed(name))
+    outcome = expected.prune(**options)
+    for _ in range(options["max_steps"] - 1):
         with pytest.raises(Canceled):
-            Run(name, room, tmp_path / "killed", stop_after=step - done).prune()
-        done = step
-    resumed = Run(name, room, tmp_path / "killed")
-    again = resumed.prune()
+            Run(name, room, tmp_path / "killed", stop_after=1, **_mixed(name)).prune(**options)
+    resumed = Run(name, room, tmp_path / "killed", **_mixed(name))
+    again = resumed.prune(**options)
     assert same_weights(expected.model, resumed.model)
-    assert (again.kept, again.details["density"]) == (outcome.kept, outcome.details["density"])
-    assert again.details["steps"] == STEPS
+    assert again.kept == outcome.kept
+    assert again.details["density"] == outcome.details["density"]
+    assert (again.weight_masks or {}).keys() == (outcome.weight_masks or {}).keys()
+    for parameter, mask in (outcome.weight_masks or {}).items():
+        assert torch.equal((again.weight_masks or {})[parameter], mask)
+    assert again.details["steps"] == options["max_steps"]
     assert not same_weights(room.model(), resumed.model)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_same_request_twice_gives_the_same_files(room: Classroom, tmp_path: Path, name: str) -> None:
+    hashes = []
+    for index in range(2):
+        run = Run(name, room, tmp_path / f"run {index}")
+        outcome = run.prune(**SHORT)
+        assert outcome.kept is not None
+        shrink(run.model, outcome.kept)
+        folder = tmp_path / f"model {index}"
+        export(run.model, tiny_tokenizer("bert"), run.shape, outcome.kept, "global", folder)
+        hashes.append({path.name: file_sha256(path) for path in folder.iterdir()})
+    assert hashes[0] == hashes[1]
+    assert "model.safetensors" in hashes[0]
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -68,6 +68,22 @@ def test_attention_is_taught_only_by_as_many_heads():
     assert plan(LARGE | {"num_attention_heads": 2}, distill={"attention": 1.0})
 
 
+def test_layers_that_have_no_counterpart_are_refused():
+    """The student has 2 layers, the teacher 6, 4 or 3."""
+    assert plan(LARGE, distill={"hidden": 1.0}).spec.distill
+    odd = LARGE | {"num_hidden_layers": 3}
+    assert "3 is no multiple of 2" in refusal(odd, distill={"hidden": 1.0})
+    assert 'layers to "nearest"' in refusal(odd, distill={"hidden": 1.0})
+    heads = odd | {"num_attention_heads": STUDENT["num_attention_heads"]}
+    assert "distill.attention to 0" in refusal(heads, distill={"attention": 1.0})
+    assert plan(odd, distill={"hidden": 1.0, "layers": "nearest"}).spec.distill
+    assert plan(odd, distill={"temperature": 3.0}).spec.distill
+    ordered = {"hidden": 1.0, "layers": "nearest_in_order"}
+    assert "3 layers of the teacher need a layer each" in refusal(odd, distill=ordered)
+    assert "4 layers of the teacher" in refusal(LARGE, distill=ordered)
+    assert plan(LARGE | {"num_hidden_layers": 2}, distill=ordered).spec.distill
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -9,7 +9,7 @@ from pruning.masking.units import units
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape
 from pruning.spec import Distill, Granularity
-from pruning.training.distill import Distillation, distillation_loss
+from pruning.training.distill import Distillation, _head_masks, distillation_loss
 from pruning.training.tasks import Classification
 from tests.support.models import tiny_inputs, tiny_model
 
@@ -72,15 +72,33 @@ def test_the_parts_of_the_loss_add_up(family):
         name: loss_of(student, teacher, Distill(**settings), batch).item()
         for name, settings in {
             "logits": {},
-            "hidden": {"weight": 0, "hidden": 1},
-            "attention": {"weight": 0, "attention": 1},
-            "none": {"weight": 0},
+            "hidden": {"hidden": 3},
+            "attention": {"attention": 50},
             "all": {"hidden": 3, "attention": 50},
         }.items()
     }
-    hidden, attention = parts["hidden"] - parts["none"], parts["attention"] - parts["none"]
+    hidden, attention = parts["hidden"] - parts["logits"], parts["attention"] - parts["logits"]
     assert min(hidden, attention) > 0
-    assert parts["all"] == pytest.approx(parts["logits"] + 3 * hidden + 50 * attention, rel=1e-4)
+    assert parts["all"] == pytest.approx(parts["logits"] + hidden + attention, rel=1e-4)
+
+
+def test_a_student_without_a_head_in_a_layer_does_not_match_there():
+    """Of two layers the second alone is compared with both of the teacher, whether the first is masked or shrunk."""
+    teacher, student = tiny_model("bert", seed=1), tiny_model("bert", seed=0)
+    settings = Distill(weight=0.0, hidden=1.0, layers="nearest")
+    distillation = Distillation(student, teacher, settings, seed=0, kept=((), (0, 1)))
+    assert distillation._alive(2, {}).tolist() == [False, True]
+    masked_heads(student, ((), (0, 1)))
+    masks = _head_masks(student)
+    assert Distillation(student, teacher, settings, seed=0)._alive(2, masks).tolist() == [False, True]
+    batch = batch_for(student)
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    outputs = student(**inputs, output_hidden_states=True)
+    only, states = outputs.hidden_states[2], teacher(**inputs, output_hidden_states=True).hidden_states
+    real = batch["attention_mask"].float()[..., None]
+    hidden = sum(((only - states[index]).square() * real).sum() / (real.sum() * 32) for index in (1, 2)) / 2
+    expected = TASK.loss(outputs.logits, batch["labels"]) + hidden
+    assert loss_of(student, teacher, settings, batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_teacher_has_nothing_to_teach_its_copy():
@@ -127,5 +145,4 @@ def test_a_projection_starts_as_the_identity_or_keeps_lengths():
     wider = Distillation(student, tiny_model("bert", hidden=48), Distill(hidden=1.0), seed=0)
     weight = wider.projection.weight
     assert torch.allclose(weight.T @ weight, torch.eye(32), atol=1e-5)
-    for settings in (Distill(), Distill(projection=True)):
-        assert Distillation(student, tiny_model("bert"), settings, seed=0).projection is None
+    assert Distillation(student, tiny_model("bert"), Distill(), seed=0).projection is None

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from pruning.training.features import attention_difference, hidden_difference, matched_layers
+from pruning.training.features import (
+    attention_difference,
+    hidden_difference,
+    matched_layers,
+    nearest_layers,
+)
 
 LENGTHS = (5, 3, 4)
 REAL = (torch.arange(5)[None, :] < torch.tensor(LENGTHS)[:, None]).long()
@@ -52,7 +57,6 @@ def slow_attention(mine, theirs, heads):
         (3, 3, [(1, 1), (2, 2), (3, 3)]),
         (2, 6, [(1, 3), (2, 6)]),
         (6, 2, [(3, 1), (6, 2)]),
-        (3, 4, [(1, 1), (2, 2), (3, 4)]),
     ],
 )
 def test_layers_are_matched_by_index_or_every_kth(student, teacher, pairs):
@@ -83,6 +87,37 @@ def test_the_nearest_layer_alone_learns_from_each_layer_of_the_teacher():
     assert {
         index for index, state in enumerate(student) if state.grad is not None and state.grad.any()
     } == chosen
+
+
+@pytest.mark.parametrize("alive", [None, (1, 1, 0, 1, 1), (0, 0, 0, 0, 0), (0, 1, 0, 0, 0)])
+def test_layers_in_order_are_those_of_the_published_search(alive):
+    """From the last teacher's layer down: the nearest below the one before; where none is left, that one again."""
+    generator = torch.Generator().manual_seed(0)
+    open_to_all = alive is None or not any(alive)
+    for _ in range(50):
+        rivals = torch.rand(4, 5, generator=generator)
+        expected, last = [], 5
+        for row in reversed(rivals.tolist()):
+            ranked = sorted(range(5), key=row.__getitem__)
+            below = [layer for layer in ranked if layer < last and (open_to_all or alive[layer])]
+            last = below[0] if below else last
+            expected.insert(0, last)
+        kinds = None if alive is None else torch.tensor(alive, dtype=torch.bool)
+        found = nearest_layers(rivals, kinds, in_order=True).tolist()
+        assert found == expected == sorted(expected)
+        free = nearest_layers(rivals, kinds, in_order=False).tolist()
+        able = [layer for layer in range(5) if open_to_all or alive[layer]]
+        assert free == [min(able, key=row.__getitem__) for row in rivals.tolist()]
+
+
+def test_the_order_changes_what_is_compared():
+    """The last layer of the teacher is nearest to the student's first: in order, all others must match there too."""
+    student, teacher = states(3, 4, seed=0), states(4, 4, seed=1)
+    teacher[4] = student[1] + 0.01
+    found = hidden_difference(student, teacher, REAL, "nearest_in_order")
+    expected = sum(slow_hidden(student[1], teacher[theirs]) for theirs in (1, 2, 3, 4)) / 4
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert hidden_difference(student, teacher, REAL, "nearest").item() < found.item()
 
 
 def test_a_shallow_teacher_gives_all_its_layers():

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from pruning.errors import Canceled, PruningError
 from pruning.masking.masks import attach_weight_masks
 from pruning.spec import Distill, Training
 from pruning.steps.checkpoint import checkpoints
+from pruning.training import watch
 from pruning.training.features import hidden_difference
 from pruning.training.train import fit
 from tests.support.training import classroom, same_weights
@@ -134,6 +136,27 @@ def test_a_torn_checkpoint_is_passed_over(room, tmp_path):
     whole = room.model()
     train(room, whole, tmp_path / "whole")
     assert same_weights(model, whole)
+
+
+@pytest.mark.parametrize("crash", [2, 7, 12, 19])
+def test_a_crash_undoes_no_more_than_the_time_between_checkpoints(room, tmp_path, crash, monkeypatch):
+    """Steps of 2 seconds by the clock, checkpoints after 5: at most three steps are done again."""
+    now = [0.0]
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Crashed(Exception):
+        pass
+
+    def crashing():
+        now[0] += 2
+        if now[0] == 2 * crash:
+            raise Crashed
+
+    with pytest.raises(Crashed):
+        train(room, room.model(), tmp_path, stop=crashing, checkpoint_seconds=5)
+    resumed = train(room, room.model(), tmp_path).resumed_from
+    assert crash - resumed <= 3
+    assert resumed == 3 * ((crash - 1) // 3)
 
 
 def test_a_checkpoint_of_other_settings_is_passed_over(room, tmp_path):
