@@ -35,7 +35,8 @@ def hidden_difference(
 
     `real` (rows, tokens) is 1 at tokens and 0 at padding, which counts nowhere; `project` brings the student's
     states to the teacher's size. "equal" matches the embeddings and `matched_layers`. The others take four layers of
-    the teacher, evenly spread up to the last (all when there are fewer), and `nearest_layers` of the student.
+    the teacher, evenly spread up to the last (all when there are fewer), and `nearest_layers` of the student, of those
+    that are `alive` (layers,).
     """
     own = [project(states).float() for states in student]
     targets = [states.detach().float() for states in teacher]

@@ -72,7 +72,7 @@ def _removed(run: Run, outcome: Outcome) -> float:
     return dropped / total
 
 
-SHORT = {"max_steps": 8}
+SHORT = {"max_steps": 6}
 """What follows needs every phase of a run, not a long one."""
 
 
