@@ -19,10 +19,17 @@ def structured_ratio(asked: float | None, spec: PruneSpec, shape: ModelShape) ->
 
     What both stages keep multiplies to 1 - target_ratio; by default its logarithm is shared as in the released code
     of LEAP. Raises InvalidSpec when a ratio is `asked` that leaves one of the stages nothing to drop, or that heads
-    and neurons cannot reach; or when the target is too small for two stages.
+    and neurons cannot reach; or when the target is too small, or the blocks too large, for two stages.
     """
     least, last = _least(spec, shape), _last(spec, shape)
-    most = min(spec.target_ratio - last, largest_ratio(shape, Granularity("structured"), "weights", 1.0))
+    reach = largest_ratio(shape, Granularity("structured"), "weights", 1.0)
+    most = min(spec.target_ratio - last, reach)
+    if least > min(reach, 1 - last):
+        raise InvalidSpec(
+            f"{spec.granularity} has blocks so large that layers could keep all heads and neurons.",
+            param="/granularity",
+            remedy="Use smaller blocks, or granularity block.",
+        )
     if least > most:
         raise InvalidSpec(
             f"target_ratio {spec.target_ratio} is too small for two stages of which each has something to drop.",

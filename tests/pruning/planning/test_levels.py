@@ -115,6 +115,13 @@ def test_a_target_too_small_for_two_stages_is_refused_with_one_that_is_not(granu
     assert _refused(granularity=granularity, target_ratio=least - 2e-4).param == "/target_ratio"
 
 
+def test_blocks_too_large_for_two_stages_are_refused() -> None:
+    large = CONFIG | {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 128}
+    with pytest.raises(InvalidSpec, match="smaller blocks") as caught:
+        plan(large, granularity="multilevel:128x128", target_ratio=0.5)
+    assert caught.value.param == "/granularity"
+
+
 def test_a_first_stage_that_would_be_rounded_away_is_refused() -> None:
     error = _refused(**_leap(structured_ratio=0.01))
     assert error.param == "/method/structured_ratio"
