@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import gcd, lcm
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -15,6 +14,7 @@ from pruning.methods._learned import LearnedMethod
 from pruning.model.layers import prunable_linears
 from pruning.model.shrink import restore, shrink
 from pruning.planning.costs import Kept, removed_ratio
+from pruning.planning.levels import unit_multiple
 from pruning.steps.checkpoint import Steps, key_of
 from pruning.training.tasks import load_model
 
@@ -50,10 +50,11 @@ def prune_levels(context: Context, first: LearnedMethod, second: LearnedMethod, 
 
 
 def multiples(groups: Mapping[str, Units], block: tuple[int, int]) -> dict[str, int]:
-    """Of how many heads or neurons the features divide into blocks, both as rows and as columns."""
-    side = lcm(*block)
+    """Of every group the number whose multiples divide into blocks."""
     return {
-        name: side // gcd(side, group.size) for name, group in groups.items() if isinstance(group, SlotUnits)
+        name: unit_multiple(block, group.size)
+        for name, group in groups.items()
+        if isinstance(group, SlotUnits)
     }
 
 

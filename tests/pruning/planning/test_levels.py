@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pruning.errors import InvalidSpec
 from pruning.planning.costs import ModelShape, head_cost, largest_ratio, total_cost
 from pruning.planning.length import shortest_stages
-from pruning.planning.levels import stage_steps, structured_ratio
+from pruning.planning.levels import stage_steps, structured_ratio, unit_multiple
 from pruning.spec import Granularity, PruneSpec
 from tests.pruning.planning.test_plan import CONFIG, data, plan
 
@@ -28,14 +28,25 @@ def test_the_published_target_is_shared_as_published() -> None:
     assert math.log(first) / math.log(0.3) == pytest.approx(math.log(0.5) / math.log(0.15))
 
 
-@given(st.floats(0.01, 0.9999))
-def test_the_second_stage_always_has_a_block_to_drop(ratio: float) -> None:
-    """Also when the first stage drops up to a head more than it should."""
-    first = structured_ratio(None, _spec(ratio, "multilevel:4x4"), BASE)
-    assert 0 < first <= largest_ratio(BASE, Granularity("structured"), "weights", 1.0)
+@given(st.floats(0.1, 0.9999), st.sampled_from([(4, 4), (16, 32), (32, 32), (128, 64)]))
+def test_both_stages_have_something_to_drop(ratio: float, block: tuple[int, int]) -> None:
+    """The first one after rounding up, the second one when the first drops up to a head more than it should."""
+    first = structured_ratio(None, _spec(ratio, "multilevel:{}x{}".format(*block)), BASE)
+    assert first <= largest_ratio(BASE, Granularity("structured"), "weights", 1.0)
     total = total_cost(BASE, "weights", 1.0)
+    side = math.lcm(*block)
+    heads = next(count for count in range(1, 13) if count * 64 % side == 0)
+    back = 12 * ((heads - 1) * 4 * 768 * 64 + (side - 1) * 2 * 768)
+    assert first * total - back > 0
     left = total * (1 - first) - head_cost(BASE, "weights", 1.0)
-    assert left - total * (1 - ratio) >= 16 * (1 - 1e-6)
+    assert left - total * (1 - ratio) >= math.prod(block) * (1 - 1e-6)
+
+
+@given(st.integers(1, 96), st.integers(1, 96), st.integers(1, 96))
+def test_multiples_are_the_fewest_units_that_blocks_divide(rows: int, columns: int, size: int) -> None:
+    found = unit_multiple((rows, columns), size)
+    fits = [count * size % rows == 0 and count * size % columns == 0 for count in range(1, found + 1)]
+    assert fits == [False] * (found - 1) + [True]
 
 
 @given(st.integers(2, 10_000), st.one_of(st.none(), st.floats(0.1, 0.9)))
@@ -81,7 +92,7 @@ def test_leap_alone_can_and_a_plan_says_what_will_be() -> None:
 def test_a_first_stage_that_leaves_nothing_to_the_second_is_refused(ratio: float) -> None:
     error = _refused(**_leap(structured_ratio=ratio))
     assert error.param == "/method/structured_ratio"
-    most = float(re.search(r"at most ([0-9.]+),", str(error))[1])
+    most = float(re.search(r" to ([0-9.]+),", str(error))[1])
     found = plan(granularity="multilevel", target_ratio=0.8, **_leap(structured_ratio=most))
     assert found.spec.settings == {"structured_ratio": most}
     assert _refused(**_leap(structured_ratio=most + 2e-4)).param == "/method/structured_ratio"
@@ -94,10 +105,29 @@ def test_a_first_stage_out_of_reach_of_heads_and_neurons_is_refused() -> None:
     assert plan(**request).method == "leap"
 
 
-def test_a_target_too_small_for_a_head_is_refused() -> None:
-    error = _refused(target_ratio=0.01)
+@pytest.mark.parametrize("granularity", ["multilevel:4x4", "multilevel:32x32", "multilevel:128x128"])
+def test_a_target_too_small_for_two_stages_is_refused_with_one_that_is_not(granularity: str) -> None:
+    error = _refused(granularity=granularity, target_ratio=0.01)
     assert error.param == "/target_ratio"
     assert "granularity block" in str(error)
+    least = float(re.search(r"at least ([0-9.]+),", str(error))[1])
+    assert plan(granularity=granularity, target_ratio=least).method == "leap"
+    assert _refused(granularity=granularity, target_ratio=least - 2e-4).param == "/target_ratio"
+
+
+def test_blocks_too_large_for_two_stages_are_refused() -> None:
+    large = CONFIG | {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 128}
+    with pytest.raises(InvalidSpec, match="smaller blocks") as caught:
+        plan(large, granularity="multilevel:128x128", target_ratio=0.5)
+    assert caught.value.param == "/granularity"
+
+
+def test_a_first_stage_that_would_be_rounded_away_is_refused() -> None:
+    error = _refused(**_leap(structured_ratio=0.01))
+    assert error.param == "/method/structured_ratio"
+    least = float(re.search(r"Use ([0-9.]+) to", str(error))[1])
+    assert plan(granularity="multilevel", target_ratio=0.8, **_leap(structured_ratio=least))
+    assert _refused(**_leap(structured_ratio=least - 2e-4)).param == "/method/structured_ratio"
 
 
 @pytest.mark.parametrize("name", ["structured_ratio", "structured_steps"])
