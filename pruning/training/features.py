@@ -32,6 +32,7 @@ def hidden_difference(
     real: Tensor,
     layer_map: LayerMap,
     project: Callable[[Tensor], Tensor] = lambda states: states,
+    total: Callable[[Tensor], Tensor] = torch.detach,
 ) -> Tensor:
     """The mean squared difference of the hidden states, mean over the matched layers: 0-d, fp32.
 
@@ -39,6 +40,7 @@ def hidden_difference(
     states to the teacher's size. "equal" matches the embeddings and `matched_layers`. "nearest" takes four
     layers of the teacher, evenly spread up to the last (all when there are fewer), each with the student's layer
     that differs least in this batch (CoFi, Xia, Zhong, Chen 2022, section 3.3; all layers of the student compete).
+    Where the rows are a part of a batch, `total` makes their differences those of the whole, without gradients.
     """
     own = [project(states).float() for states in student]
     targets = [states.detach().float() for states in teacher]
@@ -54,7 +56,9 @@ def hidden_difference(
     count = min(_NEAREST, depth)
     chosen = [index * depth // count for index in range(1, count + 1)]
     rivals = [[difference(mine, theirs) for mine in range(1, layers + 1)] for theirs in chosen]
-    return torch.stack([torch.stack(row).min() for row in rivals]).mean()
+    differences = torch.stack([torch.stack(row) for row in rivals])
+    nearest = total(differences).argmin(dim=1, keepdim=True)
+    return differences.gather(1, nearest).mean()
 
 
 def attention_difference(
