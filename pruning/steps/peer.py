@@ -18,7 +18,10 @@ from typing import Any
 
 def main(rank: int, folder: Path) -> int:
     """Train until there is nothing more to do; returns the exit code of a failure."""
-    for polite in (signal.SIGINT, signal.SIGTERM):  # meant for the job's own process, which then ends this one
+    for polite in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # meant for the job's own process, which then ends this one
         signal.signal(polite, signal.SIG_IGN)
     lines = _lines()
     order = json.loads(next(lines))

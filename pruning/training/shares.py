@@ -48,7 +48,7 @@ def divided(rows: Encoded, task: Task, group: Group) -> Collate:
         tokens = whole["attention_mask"].sum(1)
         answers = torch.bincount(task.rows_of(whole), minlength=len(items))
         counts = torch.stack([answers, tokens, tokens.square()]).double()
-        own = torch.arange(group.rank, len(items), group.size)
+        own = torch.arange(len(items))[group.rank :: group.size]
         shares = (counts[:, own].sum(1) / counts.sum(1)).float()
         if not len(own):
             own = torch.tensor([0])
