@@ -19,7 +19,7 @@ Collate = Callable[[Sequence[Mapping[str, Any]]], Batch]
 
 
 class Shares(NamedTuple):
-    """What part of the whole batch's answers, real tokens, and pairs of tokens that see each other is this process's."""
+    """This process's part of the answers, the real tokens, and the pairs of tokens that see each other of a batch."""
 
     answers: Tensor | float
     tokens: Tensor | float
