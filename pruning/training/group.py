@@ -60,7 +60,7 @@ class Group:
         for bucket in _buckets([each.grad for each in parameters if each.grad is not None]):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             _reduce(flat)
-            parts = flat.split([gradient.numel() for gradient in bucket])
+            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
             for gradient, part in zip(bucket, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
 
@@ -114,10 +114,9 @@ def join(rank: int, size: int, device: torch.device, folder: Path) -> None:
             param="/devices",
             remedy="Leave devices out, or call prune outside of torch.distributed.",
         )
-    store = dist.FileStore(str(folder / "store"), size)
     backend = "nccl" if device.type == "cuda" else "gloo"
     with _on_this_machine():
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        dist.init_process_group(backend, f"file://{folder / 'store'}", rank=rank, world_size=size)
 
 
 def abort(device: torch.device) -> None:

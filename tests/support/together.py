@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +26,9 @@ FEATURES = Distill(hidden=2.0, attention=30.0, layers="nearest", projection=True
 
 
 class Trained(NamedTuple):
-    """What a training left: the weights, the loss, and for a method what it decided."""
+    """What a training began with and what it left: weights, loss, and for a method what it decided."""
 
+    before: dict[str, Tensor]
     weights: dict[str, Tensor]
     loss: float
     outcome: Outcome | None = None
@@ -41,6 +43,7 @@ def tune(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
+    before = deepcopy(model.state_dict())
     result = fit(
         model,
         room.task,
@@ -58,14 +61,15 @@ def tune(
         distill=distill,
         group=group,
     )
-    return Trained(model.state_dict(), result.loss)
+    return Trained(before, model.state_dict(), result.loss)
 
 
 def prune(room: Classroom, work: Path, group: Group, *, method: str, granularity: str) -> Trained:
     """A method that prunes while it trains."""
     run = Run(method, room, work, granularity=granularity, group=group, dropout=0.0)
+    before = deepcopy(run.model.state_dict())
     outcome = run.prune()
-    return Trained(run.model.state_dict(), outcome.details["loss"], outcome)
+    return Trained(before, run.model.state_dict(), outcome.details["loss"], outcome)
 
 
 class Case(NamedTuple):

@@ -3,11 +3,12 @@
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from pruning.errors import InvalidSpec
 from pruning.training.group import ALONE, Group, GroupBroken, _buckets, join, leave
@@ -39,15 +40,21 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Both:
 
 
 def assert_alike(alone: Trained, together: Trained) -> None:
-    """The same masks, and weights that differ by rounding."""
+    """The same masks, and weights that differ by rounding, which is little of the way that they went.
+
+    Not each of them: where the true gradient is 0, as of keys' biases, Adam makes steps of what rounding leaves.
+    """
     assert together.loss == pytest.approx(alone.loss, rel=1e-4)
     assert together.weights.keys() == alone.weights.keys()
-    for parameter, weight in alone.weights.items():
-        torch.testing.assert_close(together.weights[parameter], weight, rtol=1e-3, atol=2e-5)
+    assert distance(together.weights, alone.weights) < 1e-3 * distance(alone.before, alone.weights)
     if alone.outcome is not None and together.outcome is not None:
         assert together.outcome.kept == alone.outcome.kept
         for parameter, mask in (alone.outcome.weight_masks or {}).items():
             assert torch.equal((together.outcome.weight_masks or {})[parameter], mask)
+
+
+def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return math.hypot(*(float((one[name] - weight).norm()) for name, weight in other.items()))
 
 
 @pytest.mark.parametrize("name", QUICK)
