@@ -60,8 +60,8 @@ def test_devices_are_part_of_the_request(online: Prunery, model_folder: Path, da
     assert code == 0, err
     assert json.loads(out)["spec"]["devices"] == 2
     code, _, err = online("submit", *given, "--devices", "2")
-    assert code == 1
-    assert "/devices" in err
+    assert code != 0
+    assert "devices" in err
 
 
 def test_a_teacher_is_uploaded_like_a_model(
