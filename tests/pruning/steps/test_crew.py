@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pruning.errors import Canceled, InvalidSpec, OutOfMemory, PeerLost, PruningError
 from pruning.spec import Evaluation, Event, Finetune, PruneSpec, StopReason
-from pruning.steps.crew import LEFT_ALONE, OUT_OF_MEMORY, Crew, Inputs
+from pruning.steps.crew import LEFT_ALONE, OUT_OF_MEMORY, Crew, Inputs, _environment
 from pruning.steps.job import Job, deterministic, open_job, quiet
 from pruning.steps.progress import Progress
 from pruning.steps.stages import finetune, prune_model
@@ -199,6 +199,21 @@ def test_the_error_names_the_process_that_ended_first(
         return
     with pytest.raises(expected, match=words):
         raise crew._cause(error) or AssertionError
+
+
+@pytest.mark.parametrize(
+    ("visible", "first", "last"), [("4,5,6,7", "4,5,6", "6,4,5"), (None, "0,1,2", "2,0,1")]
+)
+def test_every_peer_sees_its_own_gpu_first(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, first: str, last: str
+) -> None:
+    """The Trainer takes the first one; the others stay visible, so that NCCL can copy between them directly."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for rank, expected in ((0, first), (2, last)):
+        assert _environment(rank, 3, torch.device("cuda"))["CUDA_VISIBLE_DEVICES"] == expected
+    assert _environment(1, 3, torch.device("cpu")).get("CUDA_VISIBLE_DEVICES") == visible
 
 
 def test_inputs_arrive_as_they_were_sent(folders: tuple[Path, Path], tmp_path: Path) -> None:
