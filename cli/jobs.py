@@ -41,6 +41,7 @@ def submit(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that share each batch of training.")] = 1,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +56,7 @@ def submit(
 ) -> None:
     """Upload what is local, create a job, and print its id."""
     fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
-    chosen = {"target_measure": measure, "task": task}
+    chosen = {"target_measure": measure, "task": task, "devices": devices if devices > 1 else None}
     fields = merge(
         fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
     )

@@ -63,6 +63,13 @@ class OutOfMemory(PruningError):
     code = "out_of_memory"
 
 
+class PeerLost(PruningError):
+    """One of the processes that train a model together ended by itself."""
+
+    error_class = "infrastructure"
+    code = "peer_lost"
+
+
 class ArtifactBroken(PruningError):
     """An exported model failed its own load or equality check: a fault of the engine, never of the request."""
 

@@ -1,16 +1,12 @@
 """`prune`: the whole job, from a request to a measured model on disk. The one entry point of the library."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from pruning.delivery.deliver import Results, deliver, export_model, measure_latency
-from pruning.errors import OutOfMemory
 from pruning.report import Report
 from pruning.spec import Event, Events, PruneSpec, ShouldStop
-from pruning.steps.job import Job, deterministic, json_of, open_job, quiet
+from pruning.steps.crew import Crew, Inputs
+from pruning.steps.job import Job, deterministic, json_of, memory_errors, open_job, quiet
 from pruning.steps.progress import Progress
 from pruning.steps.stages import (
     check_shrunk,
@@ -19,8 +15,8 @@ from pruning.steps.stages import (
     judge,
     prune_model,
     recover,
-    zeroed_dir,
 )
+from pruning.steps.trained import zeroed_dir
 
 
 def prune(
@@ -46,37 +42,38 @@ def prune(
     errors of `pruning.errors`, among them Canceled, and OutOfMemory when the device has too little memory.
     """
     progress = Progress(events, should_stop)
-    with _memory_errors(), quiet():
+    with memory_errors(), quiet():
         out_dir.mkdir(parents=True, exist_ok=True)
         with progress.step("load", "loading"):
             job = open_job(spec, model_dir, dataset_dir, out_dir, progress, teacher_dir)
         for notice in job.plan.warnings:
             events(Event("warning", json_of(notice)))
-        with deterministic(job.spec.seed, job.device):
-            report = _prune(job) if job.spec.target_ratio else _tune(job)
+        inputs = Inputs(spec, model_dir, dataset_dir, out_dir, teacher_dir)
+        with deterministic(job.spec.seed, job.device), Crew(inputs, job.device, progress) as crew:
+            report = _prune(job, crew) if job.spec.target_ratio else _tune(job, crew)
     return report
 
 
-def _tune(job: Job) -> Report:
+def _tune(job: Job, crew: Crew) -> Report:
     """Dense fine-tuning only."""
     job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6})
     before = judge(job, "before", lambda: job.load(job.model_dir))
-    dense_dir = finetune(job)
+    dense_dir = finetune(job, crew)
     after = judge(job, "after", lambda: job.load(dense_dir))
     exported = export_model(job, dense_dir, None)
     return deliver(job, None, Results(before=before, after=after, exported=exported))
 
 
-def _prune(job: Job) -> Report:
+def _prune(job: Job, crew: Crew) -> Report:
     """Fine-tune when planned, prune, shrink, recover when planned, export, measure."""
     job.progress.lay_out(_shares(job))
-    dense_dir = finetune(job)
+    dense_dir = finetune(job, crew)
     before = judge(job, "before", lambda: job.load(dense_dir))
-    outcome = prune_model(job, dense_dir)
+    outcome = prune_model(job, crew)
     after = pruned = judge(job, "pruned", lambda: job.load(zeroed_dir(job)))
     equality = check_shrunk(job, outcome)
     if job.spec.recover is not False:
-        outcome = recover(job, dense_dir, outcome)
+        outcome = recover(job, crew, outcome)
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, outcome)
@@ -92,17 +89,3 @@ def _shares(job: Job) -> dict[str, float]:
         skipped |= {"recover", "after"}
     shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency else 0}
     return {name: share for name, share in shares.items() if name not in skipped}
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn every way of running out of memory into OutOfMemory."""
-    remedy = "Lower batch_size or max_length, or use a machine with more memory."
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemory("The device ran out of memory.", remedy=remedy) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory("The machine ran out of memory.", remedy=remedy) from error

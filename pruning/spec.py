@@ -220,6 +220,8 @@ class Evaluation(Model):
 class PruneSpec(Model):
     """One request to the engine, complete: with the same model and dataset it gives the same bytes.
 
+    `devices` is how many GPUs, or processes on cores, share each batch of training.
+
     `label_names` are the names of labels and tags that the dataset writes as 0, 1, 2 ...
 
     `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
@@ -247,6 +249,7 @@ class PruneSpec(Model):
     compile: bool = False
     checkpoint_seconds: float = Field(default=60.0, ge=5, le=3600)
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    devices: int = Field(default=1, ge=1, le=64)
 
     @property
     def fills(self) -> bool:

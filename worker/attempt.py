@@ -60,14 +60,14 @@ class Attempt:
         folder: AttemptFolder,
         heartbeat: Heartbeat,
         *,
-        device: str | None,
+        accelerators: str,
         preempted: Callable[[], bool],
     ) -> None:
         self._workplace = workplace
         self._claim = claim
         self._folder = folder
         self._heartbeat = heartbeat
-        self._device = device
+        self._accelerators = accelerators
         self._preempted = preempted
         self._deadline = time.monotonic() + claim.run_timeout_seconds
 
@@ -122,7 +122,10 @@ class Attempt:
     def _stage(self, module: str, parameters: Mapping[str, Any], *, offline: bool) -> Ending:
         settings = self._workplace.settings
         environment = child_environment(
-            self._folder.scratch, threads=settings.threads_per_slot, device=self._device, offline=offline
+            self._folder.scratch,
+            threads=settings.threads_per_slot,
+            accelerators=self._accelerators,
+            offline=offline,
         )
         child = ChildProcess(module, environment=environment, folder=self._folder.scratch)
         watch = Watch(child, self._heartbeat, settings, preempted=self._preempted, deadline=self._deadline)
@@ -130,13 +133,17 @@ class Attempt:
 
 
 def smaller_batches(spec: Mapping[str, Any], halvings: int) -> dict[str, Any]:
-    """The spec with every batch size that it names halved: what ran out of memory is tried smaller."""
-    return {name: _smaller(name, value, halvings) for name, value in spec.items()}
+    """The spec with every batch size that it names halved: what ran out of memory is tried smaller.
+
+    Each device of the job keeps at least a row of every batch, and all keep the same number.
+    """
+    devices = spec.get("devices", 1)
+    return {name: _smaller(name, value, halvings, devices) for name, value in spec.items()}
 
 
-def _smaller(name: str, value: Any, halvings: int) -> Any:
+def _smaller(name: str, value: Any, halvings: int, devices: int) -> Any:
     if isinstance(value, Mapping):
-        return smaller_batches(value, halvings)
+        return {inner: _smaller(inner, part, halvings, devices) for inner, part in value.items()}
     if name == "batch_size" and isinstance(value, int):
-        return max(1, value >> halvings)
+        return max(1, (value >> halvings) // devices) * devices
     return value

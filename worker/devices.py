@@ -17,21 +17,24 @@ class NoDevice(Exception):
 
 
 class Devices:
-    """One accelerator for each slot of a `gpu` worker, none for a `cpu` worker; lent to one job at a time."""
+    """An equal share of the accelerators for each slot of a `gpu` worker, none for a `cpu` worker.
+
+    Shares are fixed, so that a job finds what its slot has at once and never waits for another job's devices.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for device in _for_slots(settings):
-            self._free.put(device)
+        self._free: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+        for share in _for_slots(settings):
+            self._free.put(share)
 
     @contextmanager
-    def lend(self) -> Iterator[str | None]:
-        """The id for CUDA_VISIBLE_DEVICES of a device that nobody else has; None: compute on the cores."""
-        device = self._free.get_nowait()
+    def lend(self, count: int) -> Iterator[str]:
+        """CUDA_VISIBLE_DEVICES of `count` devices that nobody else has, fewer where a share has fewer; "": none."""
+        share = self._free.get_nowait()
         try:
-            yield device
+            yield ",".join(share[:count])
         finally:
-            self._free.put(device)
+            self._free.put(share)
 
 
 def accelerators() -> list[str]:
@@ -49,13 +52,14 @@ def accelerators() -> list[str]:
     return answer.stdout.split()
 
 
-def _for_slots(settings: Settings) -> list[str | None]:
+def _for_slots(settings: Settings) -> list[list[str]]:
     if settings.worker_queue == "cpu":
-        return [None] * settings.worker_slots
-    found: list[str | None] = [*accelerators()]
+        return [[] for _ in range(settings.worker_slots)]
+    found = accelerators()
     if len(found) < settings.worker_slots:
         raise NoDevice(
             f"PRUNERY_WORKER_QUEUE is gpu and PRUNERY_WORKER_SLOTS is {settings.worker_slots}, but this "
             f"machine offers {len(found)} NVIDIA devices; lower the slots, or set PRUNERY_WORKER_QUEUE=cpu."
         )
-    return found[: settings.worker_slots]
+    size = len(found) // settings.worker_slots
+    return [found[slot * size : (slot + 1) * size] for slot in range(settings.worker_slots)]

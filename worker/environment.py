@@ -19,12 +19,12 @@ _CODE = Path(__file__).resolve().parents[1]
 
 
 def child_environment(
-    scratch: Path, *, threads: int, device: str | None, offline: bool = True
+    scratch: Path, *, threads: int, accelerators: str = "", offline: bool = True
 ) -> dict[str, str]:
     """The variables of a child that keeps its temporary and cached files under `scratch`.
 
-    `device` is the accelerator's id for CUDA_VISIBLE_DEVICES; None hides every one. `offline` is False only for
-    the stage that downloads from the hub.
+    `accelerators` is for CUDA_VISIBLE_DEVICES; "" hides every one. `offline` is False only for the stage that
+    downloads from the hub.
     """
     temporary = scratch / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -34,7 +34,7 @@ def child_environment(
         environment
         | _quiet_libraries(temporary, offline)
         | {
-            "CUDA_VISIBLE_DEVICES": device or "",
+            "CUDA_VISIBLE_DEVICES": accelerators,
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
             "OPENBLAS_NUM_THREADS": str(threads),

@@ -72,9 +72,14 @@ class Supervisor:
         try:
             folder = self._folder(claim.token)
             folder.create()
-            with self._devices.lend() as device:
+            with self._devices.lend(claim.spec.get("devices", 1)) as accelerators:
                 attempt = Attempt(
-                    self._workplace, claim, folder, heartbeat, device=device, preempted=preempted
+                    self._workplace,
+                    claim,
+                    folder,
+                    heartbeat,
+                    accelerators=accelerators,
+                    preempted=preempted,
                 )
                 return attempt.run()
         except Exception as error:

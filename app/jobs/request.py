@@ -84,6 +84,7 @@ _ABOUT = {
     "compile": "Whether training is compiled, for long runs; the worker needs a C++ compiler, on a GPU one of C.",
     "checkpoint_seconds": "Time between checkpoints of training: the most work that a crash can undo.",
     "device": "`cuda` waits for a worker that has it.",
+    "devices": "GPUs, or processes on cores, that share each batch of training; batch_size must divide by it.",
 }
 _EXAMPLE = {
     "model": "mdl_01k9zq3v7rj4m8x2c5t6w9y0ab",

@@ -21,7 +21,8 @@ from pruning.report import Latency, LoadCheck, Quality, Report, Size, Stage
 from pruning.spec import Training
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
-from pruning.steps.stages import MASKS, MODEL, final_masks, final_model, logits, mask_tensors, probe
+from pruning.steps.stages import final_model, logits, mask_tensors, probe
+from pruning.steps.trained import MASKS, MODEL, final_masks
 
 Result = dict[str, Any]
 

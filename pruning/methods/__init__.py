@@ -18,6 +18,7 @@ from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
 from pruning.planning.costs import Kept, ModelShape, total_cost
 from pruning.spec import Distill, Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
+from pruning.training.group import ALONE, Group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +35,8 @@ class Context:
     """All that a method may use. `model` is on `device`; `work` is the method's own folder for checkpoints.
 
     `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the
-    mean number of real tokens in a training row, which the count of FLOPs needs.
+    mean number of real tokens in a training row, which the count of FLOPs needs. `group` are the processes that
+    train together; a method that trains hands it to `fit`.
     """
 
     spec: PruneSpec
@@ -50,6 +52,7 @@ class Context:
     should_stop: ShouldStop
     span: tuple[float, float]
     mean_length: float
+    group: Group = ALONE
 
     @property
     def measure(self) -> Measure:

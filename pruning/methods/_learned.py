@@ -140,6 +140,7 @@ class LearnedMethod(Method):
             extension=learner,
             compile=spec.compile,
             checkpoint_seconds=spec.checkpoint_seconds,
+            group=context.group,
         )
         learner.finish()
         densities = masks.densities()

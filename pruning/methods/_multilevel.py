@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from pruning.masking.hybrid import restore_masks, units_left
@@ -66,8 +67,10 @@ def _remove_units(context: Context, method: LearnedMethod, ratio: float, results
     outcome = method.run(context, teacher)
     kept = outcome.kept and outcome.kept.model_dump(mode="json")
     result = {"kept": kept, "details": outcome.details}
-    results.save(_FIRST, result, lambda folder: context.model.save_pretrained(folder / _MODEL))
-    shutil.rmtree(context.work, ignore_errors=True)
+    if context.group.rank == 0:
+        results.save(_FIRST, result, lambda folder: context.model.save_pretrained(folder / _MODEL))
+        shutil.rmtree(context.work, ignore_errors=True)
+    context.group.total(torch.zeros((), device=context.device))  # the others wait until it is saved
 
 
 def _shrunk_model(context: Context, folder: Path, kept: Kept) -> PreTrainedModel:

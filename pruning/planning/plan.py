@@ -12,6 +12,7 @@ from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
 from pruning.planning.costs import ModelShape, largest_ratio, total_cost
+from pruning.planning.devices import check_devices
 from pruning.planning.families import family_of
 from pruning.planning.length import check_length
 from pruning.planning.settle import choose, settle, settle_dense
@@ -71,6 +72,7 @@ def resolve(
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
     if chosen is not None:
         check_length(settled, chosen, data)
+    check_devices(settled, chosen)
     if teacher is not None:
         check_teacher(settled, config, teacher)
         check_teacher_labels(task, data, config, teacher, spec.label_names)

@@ -1,5 +1,6 @@
 """A job made ready: everything that its steps read, and nothing that they change."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
 from pruning.data.rows import summarise
-from pruning.errors import InvalidModel, InvalidSpec
+from pruning.errors import InvalidModel, InvalidSpec, OutOfMemory
 from pruning.planning.plan import Plan, resolve
 from pruning.planning.teacher import check_vocabulary
 from pruning.spec import PruneSpec
@@ -111,6 +112,14 @@ def _device(spec: PruneSpec) -> torch.device:
     device = torch.device("cuda" if gpu else "cpu")
     if spec.compile:
         require_compiler(device)
+    offered = torch.cuda.device_count() if gpu else os.cpu_count() or 1
+    if spec.devices > offered:
+        kind = "CUDA devices" if gpu else "cores"
+        raise InvalidSpec(
+            f"The job asks for {spec.devices} devices, and {offered} {kind} are there for it.",
+            param="/devices",
+            remedy=f"Use at most {offered}.",
+        )
     return device
 
 
@@ -158,6 +167,20 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # a checkout used as a library
             found[package] = "not installed"
     return found
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn every way of running out of memory into OutOfMemory while the block runs."""
+    remedy = "Lower batch_size or max_length, or use a machine with more memory."
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory("The device ran out of memory.", remedy=remedy) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory("The machine ran out of memory.", remedy=remedy) from error
 
 
 @contextmanager

@@ -5,48 +5,51 @@ same as one that ran through.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import Tensor
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel
 
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
-from pruning.masking.fill import fill
-from pruning.masking.hybrid import shrink_masks
-from pruning.masking.masks import attach_weight_masks
-from pruning.methods import Context, Outcome, create
-from pruning.model.shrink import shrink
-from pruning.planning.costs import Kept
-from pruning.spec import Distill, Event, Phase, Recover, Training
+from pruning.methods import METHODS, Outcome
+from pruning.spec import Event, Training
+from pruning.steps.crew import Crew
 from pruning.steps.job import Job, json_of
+from pruning.steps.trained import (
+    MASKS,
+    MODEL,
+    dense_dir,
+    load_outcome,
+    pruned_model,
+    run_method,
+    train_dense,
+    train_pruned,
+    zeroed_dir,
+)
 from pruning.training.evaluate import evaluate
+from pruning.training.group import ALONE
 from pruning.training.tasks import Batch
-from pruning.training.train import FitResult, fit
 
-MODEL = "model"
-MASKS = "masks.safetensors"
 _RECOVERED = "recovered.safetensors"
 _PROBE_ROWS = 32
 
 
-def finetune(job: Job) -> Path:
+def finetune(job: Job, crew: Crew) -> Path:
     """Fine-tune the given model when planned; returns the folder of the dense model that is pruned."""
-    options = job.spec.finetune
-    if not isinstance(options, Training):
-        return job.model_dir
-    if not job.steps.done("finetune"):
+    if isinstance(job.spec.finetune, Training) and not job.steps.done("finetune"):
         with job.progress.step("finetune", "finetuning"):
-            model = job.load(job.model_dir)
-            result = _train(job, model, options, "finetune", "finetuning", teacher=None)
+            with crew.training("finetune") as group:
+                model, result = train_dense(job, group)
             job.steps.save("finetune", asdict(result), lambda folder: model.save_pretrained(folder / MODEL))
             shutil.rmtree(job.scratch("finetune"), ignore_errors=True)
-    return job.steps.path("finetune") / MODEL
+    return dense_dir(job)
 
 
 def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str, Any]:
@@ -74,34 +77,16 @@ def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str,
     return result
 
 
-def prune_model(job: Job, dense_dir: Path) -> Outcome:
+def prune_model(job: Job, crew: Crew) -> Outcome:
     """Let the method choose and zero what is dropped; the zeroed model lies in the step's folder."""
     if not job.steps.done("prune"):
         with job.progress.step("prune", "pruning"):
-            set_seed(job.spec.seed)
-            context = Context(
-                spec=job.spec,
-                plan=job.plan,
-                shape=job.plan.shape,
-                model=job.load(dense_dir),
-                task=job.trained_task,
-                train=job.data.train,
-                teacher_dir=job.teacher(dense_dir),
-                device=job.device,
-                work=job.scratch("prune"),
-                events=job.progress.events,
-                should_stop=job.progress.should_stop,
-                span=job.progress.span,
-                mean_length=job.data.train.mean_length,
-            )
-            context.work.mkdir(parents=True, exist_ok=True)
-            outcome = create(job.plan.method, job.spec.settings).prune(context)
-            _save_outcome(job, context.model, outcome)
-            shutil.rmtree(context.work, ignore_errors=True)
-    result = job.steps.load("prune")
-    kept = None if result["kept"] is None else Kept.model_validate(result["kept"])
-    masks = load_file(job.steps.path("prune") / MASKS)
-    return Outcome(kept, masks or None, result["details"])
+            trains = METHODS[job.plan.method].needs_training
+            with crew.training("prune") if trains else nullcontext(ALONE) as group:
+                model, outcome = run_method(job, group)
+            _save_outcome(job, model, outcome)
+            shutil.rmtree(job.scratch("prune"), ignore_errors=True)
+    return load_outcome(job)
 
 
 def _save_outcome(job: Job, model: PreTrainedModel, outcome: Outcome) -> None:
@@ -133,58 +118,36 @@ def _contiguous(masks: dict[str, Tensor] | None) -> dict[str, Tensor]:
     return {name: mask.bool().cpu().contiguous() for name, mask in (masks or {}).items()}
 
 
-def zeroed_dir(job: Job) -> Path:
-    """Where the model lies whose dropped units and weights are zero."""
-    return job.steps.path("prune") / MODEL
-
-
-def recover(job: Job, dense_dir: Path, outcome: Outcome) -> Outcome:
+def recover(job: Job, crew: Crew, outcome: Outcome) -> Outcome:
     """Fine-tune what is left when planned; dropped units stay dropped, and so do weights unless they are filled.
 
     Returns the outcome of the job: where weights were filled, without masks on them.
     """
-    if isinstance(job.spec.recover, Recover) and not job.steps.done("recover"):
-        _recover(job, job.spec.recover, dense_dir, outcome)
+    if isinstance(job.spec.recover, Training) and not job.steps.done("recover"):
+        _recover(job, crew)
     if not job.spec.fills:
         return outcome
     details = outcome.details | {"filled": job.steps.load("recover")["filled"]}
     return replace(outcome, weight_masks=None, details=details)
 
 
-def _recover(job: Job, options: Recover, dense_dir: Path, outcome: Outcome) -> None:
+def _recover(job: Job, crew: Crew) -> None:
     with job.progress.step("recover", "recovering"):
-        model = _pruned(job, outcome)
-        zeros = final_masks(model, outcome)
-        filled = 0
-        if zeros and options.fill:
-            filled, zeros = fill(model, zeros, job.spec.seed), None
-        masks = attach_weight_masks(model, zeros) if zeros else None
-        teacher_dir = job.teacher(dense_dir)
-        teacher = None if teacher_dir is None else job.load(teacher_dir)
-        kept_heads = None if outcome.kept is None else outcome.kept.heads
-        result = _train(job, model, options, "recover", "recovering", teacher, kept_heads)
-        if masks is not None:
-            masks.bake(model)
+        with crew.training("recover") as group:
+            model, result, filled = train_pruned(job, group)
         told = asdict(result) | {"filled": filled}
         job.steps.save("recover", told, lambda folder: save_model(model, str(folder / _RECOVERED)))
         shutil.rmtree(job.scratch("recover"), ignore_errors=True)
 
 
-def final_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> PreTrainedModel:
+def final_model(job: Job, dense: Path, outcome: Outcome | None) -> PreTrainedModel:
     """The result, on the device: dense, with zeros, or shrunk; recovered when planned."""
     if outcome is None:
-        return job.load(dense_dir)
-    model = _pruned(job, outcome)
+        return job.load(dense)
+    model = pruned_model(job, outcome)
     if job.steps.done("recover"):
         load_model(model, job.steps.path("recover") / _RECOVERED)
     return model
-
-
-def final_masks(model: PreTrainedModel, outcome: Outcome) -> dict[str, Tensor] | None:
-    """The masks on the weights of the result, in its own shapes: without the rows and columns of removed units."""
-    if outcome.kept is None or outcome.weight_masks is None:
-        return outcome.weight_masks
-    return shrink_masks(model, outcome.weight_masks, outcome.kept)
 
 
 def check_shrunk(job: Job, outcome: Outcome) -> float | None:
@@ -198,7 +161,7 @@ def check_shrunk(job: Job, outcome: Outcome) -> float | None:
         with job.progress.step("shrink", "evaluating"):
             batch = probe(job)
             zeroed = logits(job.load(zeroed_dir(job)), batch)
-            difference = float((zeroed - logits(_pruned(job, outcome), batch)).abs().max())
+            difference = float((zeroed - logits(pruned_model(job, outcome), batch)).abs().max())
             if not difference <= TOLERANCE * max(1.0, float(zeroed.abs().max())):
                 raise ArtifactBroken(f"Shrinking changes the answers: logits differ by {difference:.3g}.")
             job.steps.save("shrink", {"difference": difference})
@@ -220,40 +183,3 @@ def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     with torch.inference_mode():
         outputs = model.cpu().eval()(**inputs)
     return torch.cat([found.flatten(1) for name, found in outputs.items() if name.endswith("logits")], dim=1)
-
-
-def _pruned(job: Job, outcome: Outcome) -> PreTrainedModel:
-    model = job.load(zeroed_dir(job))
-    if outcome.kept is not None:
-        shrink(model, outcome.kept)
-    return model
-
-
-def _train(
-    job: Job,
-    model: PreTrainedModel,
-    options: Training,
-    name: str,
-    phase: Phase,
-    teacher: PreTrainedModel | None,
-    kept_heads: Sequence[Sequence[int]] | None = None,
-) -> FitResult:
-    return fit(
-        model,
-        job.task,
-        job.data.train,
-        options,
-        seed=job.spec.seed,
-        precision=job.spec.precision,
-        device=job.device,
-        work=job.scratch(name),
-        events=job.progress.events,
-        should_stop=job.progress.should_stop,
-        phase=phase,
-        span=job.progress.span,
-        teacher=teacher,
-        distill=job.spec.distill if isinstance(job.spec.distill, Distill) else None,
-        kept_heads=kept_heads,
-        compile=job.spec.compile,
-        checkpoint_seconds=job.spec.checkpoint_seconds,
-    )

@@ -14,6 +14,8 @@ from pruning.masking.units import SlotUnits
 from pruning.model.layers import family
 from pruning.spec import Distill
 from pruning.training.features import attention_difference, hidden_difference
+from pruning.training.group import ALONE, Group
+from pruning.training.shares import WHOLE, Shares
 from pruning.training.tasks import Batch, Task
 
 PROJECTION = "distillation"
@@ -53,6 +55,7 @@ class Distillation:
         *,
         seed: int,
         kept: Sequence[Sequence[int]] | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.student = student
         self.teacher = teacher.eval()
@@ -60,6 +63,7 @@ class Distillation:
         self.kept = kept
         # Whether each layer of a shrunk student has a head left, (layers,).
         self.left = None if kept is None else torch.tensor([*map(bool, kept)], device=student.device)
+        self.group = group
         self.projection = _projection(student, teacher, settings, seed)
 
     @property
@@ -87,22 +91,39 @@ class Distillation:
             for model, implementation in before:
                 model.set_attn_implementation(implementation)
 
-    def loss(self, outputs: Any, batch: Batch, task: Task, logits: Tensor, task_loss: Tensor) -> Tensor:
-        """The whole loss: 0-d, fp32. `outputs` and `logits` are the student's, `batch` is with its labels."""
+    def loss(
+        self,
+        outputs: Any,
+        batch: Batch,
+        task: Task,
+        logits: Tensor,
+        task_loss: Tensor,
+        shares: Shares = WHOLE,
+    ) -> Tensor:
+        """The whole loss: 0-d, fp32. `outputs` and `logits` are the student's, `batch` is with its labels.
+
+        Where the batch is a part of one, each term weighs what `shares` says.
+        """
         settings = self.settings
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         with torch.no_grad():
             target = self.teacher(**inputs, **self.wanted)
-        loss = distillation_loss(logits, task.logits(target, batch), task_loss, settings)
+        loss = shares.answers * distillation_loss(logits, task.logits(target, batch), task_loss, settings)
         real, masks = batch["attention_mask"], _head_masks(self.student)
         if settings.hidden:
             project = self.projection or (lambda states: states)
             states = (outputs.hidden_states, target.hidden_states)
             alive = self._alive(len(outputs.hidden_states) - 1, masks)
-            loss = loss + settings.hidden * hidden_difference(*states, real, settings.layers, project, alive)
+
+            def total(differences: Tensor) -> Tensor:
+                return self.group.total(shares.tokens * differences)
+
+            difference = hidden_difference(*states, real, settings.layers, project, alive, total)
+            loss = loss + settings.hidden * shares.tokens * difference
         if settings.attention:
             maps = (outputs.attentions, target.attentions)
-            loss = loss + settings.attention * attention_difference(*maps, real, self.kept, masks)
+            difference = attention_difference(*maps, real, self.kept, masks)
+            loss = loss + settings.attention * shares.pairs * difference
         return loss
 
     def _alive(self, layers: int, masks: Mapping[int, Tensor]) -> Tensor:

@@ -30,13 +30,15 @@ def hidden_difference(
     layer_map: LayerMap,
     project: Callable[[Tensor], Tensor] = lambda states: states,
     alive: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = torch.detach,
 ) -> Tensor:
     """The mean squared difference of the hidden states, mean over the matched layers: 0-d, fp32.
 
     `real` (rows, tokens) is 1 at tokens and 0 at padding, which counts nowhere; `project` brings the student's
     states to the teacher's size. "equal" matches the embeddings and `matched_layers`. The others take four layers of
     the teacher, evenly spread up to the last (all when there are fewer), and `nearest_layers` of the student, of those
-    that are `alive` (layers,).
+    that are `alive` (layers,). Where the rows are a part of a batch, `total` makes their differences those of the
+    whole, without gradients.
     """
     own = [project(states).float() for states in student]
     targets = [states.detach().float() for states in teacher]
@@ -53,7 +55,7 @@ def hidden_difference(
     chosen = [index * depth // count for index in range(1, count + 1)]
     rows = [torch.stack([difference(mine, theirs) for mine in range(1, layers + 1)]) for theirs in chosen]
     rivals = torch.stack(rows)
-    matched = nearest_layers(rivals.detach(), alive, in_order=layer_map == "nearest_in_order")
+    matched = nearest_layers(total(rivals), alive, in_order=layer_map == "nearest_in_order")
     return rivals.gather(1, matched[:, None]).mean()
 
 

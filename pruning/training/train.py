@@ -1,5 +1,6 @@
 """Training that resumes bit for bit, for fine-tuning, for methods that learn what to prune, and for recovery."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,6 +15,7 @@ from pruning.spec import Distill, Events, Phase, Precision, ShouldStop, Training
 from pruning.steps.checkpoint import checkpoint_step, key_of, newest_checkpoint
 from pruning.training.compiled import compiled
 from pruning.training.distill import Distillation
+from pruning.training.group import ALONE, Group
 from pruning.training.tasks import Encoded, Task
 from pruning.training.trainer import PruningTrainer, TrainingExtension
 from pruning.training.watch import Watch
@@ -56,6 +58,7 @@ def fit(
     extension: TrainingExtension | None = None,
     compile: bool = False,
     checkpoint_seconds: float = 60.0,
+    group: Group = ALONE,
 ) -> FitResult:
     """Train `model` in place on the rows of `train`; resumes from the newest whole checkpoint in `work`.
 
@@ -64,28 +67,33 @@ def fit(
     checkpoint is written every `checkpoint_seconds`. `span` is this stage's part (start, end) of the job's
     progress. The trained model is left in eval mode on `device`.
 
+    The processes of a `group` call this alike, each with a copy of everything, and share each batch; the first one
+    alone writes checkpoints. They take the steps that one process would take, but for rounding and dropout.
+
     Raises Canceled when `should_stop` says so (after saving a checkpoint when it says "preempt"), and
     PruningError with code `training_diverged` when the loss is not finite.
     """
     started = time.monotonic()
     arguments = _arguments(options, seed, precision, device, work)
     arguments.use_cache = getattr(model.config, "use_cache", False)  # else the Trainer changes the config
-    watch = Watch(events, should_stop, phase, span, extension, checkpoint_seconds)
+    patience = checkpoint_seconds if group.rank == 0 else math.inf
+    watch = Watch(events, should_stop, phase, span, extension, patience)
     stage = (options.model_dump(mode="json"), distill and distill.model_dump(mode="json"))
-    key = key_of(*stage, phase, seed, precision, compile, len(train))
+    key = key_of(*stage, phase, seed, precision, compile, len(train), group.size)
     newest = newest_checkpoint(work, key)
     distillation = None
     if teacher is not None and distill is not None:
         student, teacher = model.to(device), teacher.to(device)
-        distillation = Distillation(student, teacher, distill, seed=seed, kept=kept_heads)
+        distillation = Distillation(student, teacher, distill, seed=seed, kept=kept_heads, group=group)
     with (
         distillation.attached() if distillation else nullcontext(),
         compiled(model) if compile else nullcontext(),
-        _trainer(model, arguments, task, train, watch, key, distillation, extension) as trainer,
+        _trainer(model, arguments, task, train, watch, key, distillation, extension, group) as trainer,
     ):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     if watch.preempted:
         raise Canceled(f"Preempted while {phase} at step {trainer.state.global_step}; a checkpoint is saved.")
+    group.check_alike(model.parameters())
     model.eval()
     return FitResult(
         steps=trainer.state.global_step,
@@ -105,9 +113,10 @@ def _trainer(
     key: str,
     distillation: Distillation | None,
     extension: TrainingExtension | None,
+    group: Group,
 ) -> Iterator[PruningTrainer]:
     """A trainer that leaves the model as it was, but for its weights."""
-    trainer = PruningTrainer(model, arguments, task, train, watch, key, distillation, extension)
+    trainer = PruningTrainer(model, arguments, task, train, watch, key, distillation, extension, group)
     try:
         yield trainer
     finally:
@@ -120,7 +129,7 @@ def _trainer(
 def _arguments(
     options: Training, seed: int, precision: Precision, device: torch.device, work: Path
 ) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -142,3 +151,6 @@ def _arguments(
         save_strategy="no",
         logging_nan_inf_filter=False,
     )
+    # However many the machine has, a process computes on one; the Trainer would spread the model over all.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

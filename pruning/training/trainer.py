@@ -14,6 +14,8 @@ from pruning.errors import PruningError
 from pruning.steps.checkpoint import atomic_folder, checkpoint_path, checkpoints
 from pruning.training.batches import LengthGroupedSampler
 from pruning.training.distill import Distillation
+from pruning.training.group import Group
+from pruning.training.shares import Shares, divided
 from pruning.training.tasks import Encoded, Task
 from pruning.training.watch import Watch
 
@@ -65,10 +67,10 @@ class PruningTrainer(Trainer):
         key: str,
         distillation: Distillation | None,
         extension: TrainingExtension | None,
+        group: Group,
     ) -> None:
-        super().__init__(
-            model, arguments, data_collator=train.collate, train_dataset=train, callbacks=[watch]
-        )
+        collate = divided(train, task, group)
+        super().__init__(model, arguments, data_collator=collate, train_dataset=train, callbacks=[watch])
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
         self.task = task
@@ -77,6 +79,7 @@ class PruningTrainer(Trainer):
         self.key = key
         self.distillation = distillation
         self.extension = extension
+        self.group = group
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         return LengthGroupedSampler(
@@ -108,6 +111,13 @@ class PruningTrainer(Trainer):
         # Takes the scale of fp16 out of all gradients before it measures those of the weights.
         return self.accelerator.clip_grad_norm_(self._weights(), self.args.max_grad_norm)
 
+    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
+        """Forward and backward; leaves the gradients of the whole batch, whoever computed which part of it."""
+        self.group.seed(self.args.seed, self.state.global_step)
+        loss: Tensor = super().training_step(*arguments, **named)
+        self.group.sum_gradients(self.model.parameters())
+        return loss
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -115,23 +125,27 @@ class PruningTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Task or distillation loss plus the extension's penalty: 0-d, fp32."""
+        """Task or distillation loss plus the extension's penalty, this process's part of both: 0-d, fp32."""
+        shares = Shares.taken_from(inputs)
         batch = dict(inputs)
         labels = inputs.pop("labels")
         outputs = model(**inputs, **(self.distillation.wanted if self.distillation else {}))
         logits = self.task.logits(outputs, batch)
         loss = self.task.loss(logits, labels)
-        if self.distillation is not None:
-            loss = self.distillation.loss(outputs, batch, self.task, logits, loss)
-        if not torch.isfinite(loss):
+        if self.distillation is None:
+            loss = shares.answers * loss
+        else:
+            loss = self.distillation.loss(outputs, batch, self.task, logits, loss, shares)
+        whole = self.group.total(loss)
+        if not torch.isfinite(whole):
             raise PruningError(
-                f"The loss is {loss.item()} at step {self.state.global_step}.",
+                f"The loss is {whole.item()} at step {self.state.global_step}.",
                 code="training_diverged",
                 remedy="Lower learning_rate, raise warmup_fraction, or look for broken rows.",
             )
-        self.watch.seen(loss.detach())
+        self.watch.seen(whole)
         if self.extension is not None:
-            loss = loss + self.extension.penalty()
+            loss = loss + self.extension.penalty() / self.group.size
         return (loss, outputs) if return_outputs else loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -142,6 +156,7 @@ class PruningTrainer(Trainer):
             self._save_scaler(str(draft))
             self._save_rng_state(str(draft))
             self.state.save_to_json(str(draft / TRAINER_STATE_NAME))
+            self.group.check()
         size = sum(file.stat().st_size for file in folder.iterdir())
         for old in checkpoints(Path(self.args.output_dir))[_KEPT_CHECKPOINTS:]:
             shutil.rmtree(old)

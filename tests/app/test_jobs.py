@@ -44,6 +44,20 @@ def test_validate_only_plans_and_leaves_nothing_behind(service: Service) -> None
     assert {key: made[key] for key in reply.json()} == reply.json()
 
 
+def test_devices_go_to_the_worker_and_what_they_cannot_share_is_refused(service: Service) -> None:
+    leap = SHORT | {"batch_size": 6}
+    job = service.job(devices=2, method=leap, recover=False, finetune=False)
+    assert job["spec"]["devices"] == 2
+    assert service.claim().spec["devices"] == 2
+    body = service.request(devices=4, method=leap, recover=False, finetune=False)
+    problem(service.client.post("/v1/jobs", json=body), 422, "invalid_spec", "/method/batch_size")
+    body = service.request(devices=2, method="kprune")
+    problem(service.client.post("/v1/jobs", json=body), 422, "invalid_spec", "/devices")
+    problem(
+        service.client.post("/v1/jobs", json=service.request(devices=0)), 422, "invalid_request", "/devices"
+    )
+
+
 def test_columns_named_by_the_job_are_read_again(service: Service) -> None:
     files = dataset_files(utterance="other", intent="yes")
     lines = [

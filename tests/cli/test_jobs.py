@@ -54,6 +54,16 @@ def test_a_dry_run_shows_the_plan_and_makes_no_job(
     assert "job_" not in out
 
 
+def test_devices_are_part_of_the_request(online: Prunery, model_folder: Path, dataset_file: Path) -> None:
+    given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5", "--dry-run")
+    code, out, err = online("submit", *given, "--devices", "2", "--set", "recover.batch_size=8")
+    assert code == 0, err
+    assert json.loads(out)["spec"]["devices"] == 2
+    code, _, err = online("submit", *given, "--devices", "2")
+    assert code != 0
+    assert "devices" in err
+
+
 def test_a_teacher_is_uploaded_like_a_model(
     online: Prunery, api: Api, model_folder: Path, dataset_file: Path
 ) -> None:

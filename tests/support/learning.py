@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from pruning.methods import METHODS, Context, Outcome, create
 from pruning.planning.costs import ModelShape
 from pruning.spec import Event, PruneSpec, StopReason
+from pruning.training.group import ALONE, Group
 from tests.support.training import Classroom
 
 STEPS = 12
@@ -22,13 +23,22 @@ class Run:
     """A model and a request; `stop_after` asks the run to be preempted after so many steps."""
 
     def __init__(
-        self, method: str, room: Classroom, work: Path, *, stop_after: int | None = None, **request: Any
+        self,
+        method: str,
+        room: Classroom,
+        work: Path,
+        *,
+        stop_after: int | None = None,
+        group: Group = ALONE,
+        dropout: float = 0.1,
+        **request: Any,
     ) -> None:
         self.room = room
         self.work = work
         self.stop_after = stop_after
         self.spec = PruneSpec(method=method, **{"target_ratio": 0.6, "distill": False} | request)
-        self.model: PreTrainedModel = room.model()
+        self.model: PreTrainedModel = room.model(dropout=dropout)
+        self.group = group
         self.shape = ModelShape.from_config(self.model.config.to_dict())
         self.events: list[Event] = []
         self._asked = 0
@@ -52,6 +62,7 @@ class Run:
             should_stop=self._should_stop,
             span=(0.0, 1.0),
             mean_length=self.room.rows.mean_length,
+            group=self.group,
         )
 
     def _should_stop(self) -> StopReason | None:

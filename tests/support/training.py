@@ -1,7 +1,9 @@
 """A tiny model, its task and tokenised rows, ready to train."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,9 +11,10 @@ from transformers import PreTrainedModel
 
 from pruning.data.rows import examples, summarise
 from pruning.spec import PruneSpec
+from pruning.spec import Task as Kind
 from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
-from tests.support.data import write_dataset
-from tests.support.models import save_tiny
+from tests.support.data import write_dataset, write_jsonl
+from tests.support.models import save_tiny, save_untrained
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,17 @@ def classroom(folder: Path, *, rows: int = 50, family: str = "bert", **sizes: in
     found = task.encode(
         list(examples(data_dir / "train.jsonl", data)), load_tokenizer(model_dir, config), request
     )
+    return Classroom(model_dir, task, found)
+
+
+def school(folder: Path, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> Classroom:
+    """A classroom for any task, whose head is new."""
+    model_dir = save_untrained(folder / "model")
+    path = write_jsonl(folder / "data" / "train.jsonl", rows)
+    config, data = load_config(model_dir), summarise(path.parent)
+    task = Task.of(kind, data, config)
+    request = PruneSpec(target_ratio=0, max_length=32, doc_stride=10)
+    found = task.encode(list(examples(path, data)), load_tokenizer(model_dir, config), request)
     return Classroom(model_dir, task, found)
 
 

@@ -71,3 +71,10 @@ def test_batches_shrink_wherever_the_spec_names_them() -> None:
         "recover": None,
     }
     assert smaller_batches(spec, 0) == spec
+
+
+def test_every_device_keeps_a_row_of_a_smaller_batch() -> None:
+    spec = {"devices": 4, "finetune": {"batch_size": 12}, "recover": {"batch_size": 4}, "settings": {}}
+    smaller = smaller_batches(spec, 1)
+    assert (smaller["finetune"], smaller["recover"]) == ({"batch_size": 4}, {"batch_size": 4})
+    assert smaller_batches(spec, 0) == spec

@@ -32,7 +32,7 @@ def parameters(folder: Path, **settings: Any) -> dict[str, Any]:
 
 
 def spawn(folder: Path, *, memory_bytes: int | None = None, **settings: Any) -> ChildProcess:
-    child = ChildProcess(ENTRY, environment=child_environment(folder, threads=1, device=None), folder=folder)
+    child = ChildProcess(ENTRY, environment=child_environment(folder, threads=1), folder=folder)
     child.send(order_message(Order(parameters(folder, **settings), memory_bytes)))
     return child
 
@@ -143,7 +143,7 @@ def test_the_environment_holds_no_secret_and_no_network(
     monkeypatch.setenv("PRUNERY_DATABASE_URL", "postgresql://user:secret@host/db")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    environment = child_environment(tmp_path, threads=3, device=None)
+    environment = child_environment(tmp_path, threads=3)
     assert "secret" not in str(environment)
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["OMP_NUM_THREADS"] == "3"

@@ -3,26 +3,14 @@
 import pytest
 import torch
 
-from pruning.data.rows import examples, summarise
-from pruning.spec import Distill, PruneSpec, Training
+from pruning.spec import Distill, Training
 from pruning.training.evaluate import evaluate
-from pruning.training.tasks import Task, load_config, load_model, load_tokenizer
+from pruning.training.tasks import load_model
 from pruning.training.train import fit
-from tests.support.data import questions, tagged_sentences, write_jsonl
-from tests.support.models import save_untrained
+from tests.support.data import questions, tagged_sentences
+from tests.support.training import school
 
 OPTIONS = Training(max_steps=50, batch_size=16, learning_rate=3e-3)
-
-
-def school(folder, kind, rows):
-    """Model folder, task and rows."""
-    model_dir = save_untrained(folder / "model")
-    path = write_jsonl(folder / "data" / "train.jsonl", rows)
-    config, data = load_config(model_dir), summarise(path.parent)
-    task = Task.of(kind, data, config)
-    request = PruneSpec(target_ratio=0, max_length=32, doc_stride=10)
-    encoded = task.encode(list(examples(path, data)), load_tokenizer(model_dir, config), request)
-    return model_dir, task, encoded
 
 
 def taught(model_dir, task, rows, work, **arguments):
@@ -61,7 +49,8 @@ def quality(model, task, rows):
     ids=["tags", "answers"],
 )
 def test_it_learns_by_labels_and_from_a_teacher(tmp_path, kind, rows):
-    model_dir, task, encoded = school(tmp_path, kind, rows)
+    room = school(tmp_path, kind, rows)
+    model_dir, task, encoded = room.model_dir, room.task, room.rows
     before = quality(load_model(model_dir, task).eval(), task, encoded)
     teacher, _ = taught(model_dir, task, encoded, tmp_path / "labels")
     learnt = quality(teacher, task, encoded)
