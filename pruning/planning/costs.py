@@ -117,7 +117,7 @@ def largest_ratio(
 
     One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
     of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
-    model. `native` allocation removes neurons only, as many in each layer.
+    model. `native` allocation removes as many neurons in each layer, and as many heads where config.json can say so.
     """
     units = unit_costs(shape, granularity, measure, length)
     left: float
@@ -133,7 +133,7 @@ def largest_ratio(
         case kind:
             floor = 1 if empties_sublayers and allocation == "global" else shape.layers
             heads = neurons = floor
-            if kind == "neuron" or allocation == "native":
+            if kind == "neuron" or (allocation == "native" and not shape.free_heads):
                 heads = shape.layers * shape.heads
             elif kind == "head":
                 neurons = shape.layers * shape.ffn
