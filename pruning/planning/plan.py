@@ -14,14 +14,13 @@ from pruning.planning.catalogue import MethodInfo
 from pruning.planning.costs import largest_ratio, total_cost, unit_costs
 from pruning.planning.even import SLACK, even_counts
 from pruning.planning.families import Family, family_of
-from pruning.planning.length import check_length
+from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
 
-_CHARACTERS_PER_TOKEN = 4.5
 _SHORTEST_WINDOW = 32
 _USUAL_STRIDE = 128
 
@@ -195,7 +194,7 @@ def _overlap(spec: PruneSpec) -> int | None:
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
     if data.layout == "lines":
         return float(spec.max_length)
-    return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
+    return min(max(1.0, data.mean_characters / CHARACTERS_PER_TOKEN), float(spec.max_length))
 
 
 def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
