@@ -46,7 +46,9 @@ LABELLED = data(label="label", classes=("0", "1"), columns={"text": "text", "lab
 
 
 def plan(config=LLAMA, summary=None, **request):
-    return resolve(PruneSpec(**{"target_ratio": 0.5, "method": "magnitude"} | request), config, summary or data())
+    return resolve(
+        PruneSpec(**{"target_ratio": 0.5, "method": "magnitude"} | request), config, summary or data()
+    )
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2])
@@ -110,7 +112,13 @@ def test_other_decoders_are_refused_with_the_list():
         (LLAMA, data(), {"method": "kprune"}, InvalidSpec, "/method"),
         (LLAMA, data(), {"method": "cofi"}, InvalidSpec, "/method"),
         (GPT2, data(), {"method": "cofi", "granularity": "neuron"}, InvalidSpec, "/method"),
-        (LLAMA, data(), {"recover": True, "distill": Distill(attention=1.0)}, InvalidSpec, "/distill/attention"),
+        (
+            LLAMA,
+            data(),
+            {"recover": True, "distill": Distill(attention=1.0)},
+            InvalidSpec,
+            "/distill/attention",
+        ),
         (LLAMA, data(), {"granularity": "head", "allocation": "native"}, InvalidSpec, "/allocation"),
         (LLAMA, data(), {"granularity": "block:48x4"}, InvalidSpec, "/granularity"),
     ],
