@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.model.layers import Writer, family, layers, prunable_linears
-from pruning.model.shrink import cut_linears
+from pruning.model.shrink import Cut, cuts
 from pruning.planning.costs import Kept
 
 
@@ -38,15 +38,11 @@ def _left(
     units: int,
 ) -> Tensor:
     """Whether anything is left of each unit in its writers and its reader: (units,), bool."""
-    left = _by_unit(masks[names[reader]].T[None], units)
+    mask = masks[names[reader]]
+    left = mask.reshape(len(mask), units, -1).any(dim=(0, 2))
     for writer in writers:
-        left = left | _by_unit(writer.split(masks[names[writer.linear]]), units)
+        left = left | writer.split(masks[names[writer.linear]]).any(dim=(0, 2, 3))
     return left
-
-
-def _by_unit(mask: Tensor, units: int) -> Tensor:
-    """Whether anything of each unit is kept, (units,), for a mask (parts, features, others)."""
-    return mask.reshape(len(mask), units, -1).any(dim=(0, 2))
 
 
 def _both(kept: tuple[int, ...], left: Tensor) -> tuple[int, ...]:
@@ -58,36 +54,39 @@ def shrink_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept
 
     `masks` have the shapes of the dense model; `model` may be dense or shrunk already.
     """
-    cut: dict[str, Tensor] = {}
-    for name, mask, writer, index in _masked(model, masks, kept):
-        cut[name] = mask[:, index] if writer is None else writer.split(mask)[:, index].flatten(0, 1)
-    return cut
+    smaller: dict[str, Tensor] = {}
+    for name, mask, writer, cut in _masked(model, masks, kept):
+        if writer is None:
+            smaller[name] = mask[:, cut.features]
+        else:
+            smaller[name] = writer.split(mask)[:, cut.units].flatten(0, 2)
+    return smaller
 
 
 def restore_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
     """Masks of a model shrunk to `kept`, in the shapes of the dense `model`: what was removed is not kept."""
     whole: dict[str, Tensor] = {}
-    for name, mask, writer, index in _masked(model, masks, kept):
+    for name, mask, writer, cut in _masked(model, masks, kept):
         whole[name] = mask.new_zeros(model.get_parameter(name).shape)
         if writer is None:
-            whole[name][:, index] = mask
+            whole[name][:, cut.features] = mask
         else:
-            writer.split(whole[name])[:, index] = writer.split(mask)
+            writer.split(whole[name])[:, cut.units] = writer.split(mask)
     return whole
 
 
 def _masked(
     model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept
-) -> Iterator[tuple[str, Tensor, Writer | None, Tensor]]:
-    """Every masked weight: name, mask, the writer that it belongs to or None for a reader, the features kept."""
+) -> Iterator[tuple[str, Tensor, Writer | None, Cut]]:
+    """Every masked weight: name, mask, the writer that it belongs to or None for a reader, the cut it belongs to."""
     names = _weight_names(model)
     for layer, heads, neurons in zip(layers(model), kept.heads, kept.neurons, strict=True):
-        for writers, reader, index in cut_linears(layer, heads, neurons):
-            owners: dict[str, Writer | None] = {names[writer.linear]: writer for writer in writers}
-            owners[names[reader]] = None
+        for cut in cuts(layer, heads, neurons):
+            owners: dict[str, Writer | None] = {names[writer.linear]: writer for writer in cut.writers}
+            owners[names[cut.reader]] = None
             for name, owner in owners.items():
                 if name in masks:
-                    yield name, masks[name], owner, index
+                    yield name, masks[name], owner, cut
 
 
 def _weight_names(model: PreTrainedModel) -> dict[nn.Linear, str]:

@@ -12,6 +12,7 @@ from pruning.masking.learned import LearnedMasks, StraightThrough
 from pruning.masking.select import keep_top, round_within
 from pruning.masking.sensitivity import SensedMask
 from pruning.masking.units import Units
+from pruning.planning.even import even_counts
 
 START = 5.0
 """Thresholds start at this many temperatures: every group keeps 99.3 % of its units."""
@@ -63,7 +64,8 @@ class ThresholdMasks(LearnedMasks):
 
     `owners` is the index of each group's threshold, which groups of equal size may share. `total` is the cost
     of the whole model, with what no group holds. The final masks keep of every group a multiple of its number in
-    `multiples`, if it has one: as many as the budget says, rounded up, but no more than there are.
+    `multiples`, if it has one: as many as the budget says, rounded up, but no more than there are. With `even` their
+    counts are such that a plain config says them.
     """
 
     shares: Tensor
@@ -76,11 +78,14 @@ class ThresholdMasks(LearnedMasks):
         thresholds: Thresholds,
         total: float,
         multiples: Mapping[str, int] = MappingProxyType({}),
+        *,
+        even: bool = False,
     ) -> None:
         named = list(zip(groups, owners, strict=True))
         sources = {name: ThresholdMask(groups[name].count, thresholds, owner) for name, owner in named}
         super().__init__(groups, sources, total)
         self.thresholds = thresholds
+        self.even = even
         self.limits = [0] * len(thresholds.values)
         self.costs = [0.0] * len(thresholds.values)
         self.multiples = [1] * len(thresholds.values)
@@ -104,7 +109,10 @@ class ThresholdMasks(LearnedMasks):
     def select(self, budget: float) -> None:
         """Shift all thresholds alike until the groups cost `budget`, and round to whole units and multiples."""
         shift = self._shift_within(budget)
-        counts = round_within(self._wanted(shift), self.costs, self.limits, budget)
+        if self.even:
+            counts = even_counts(self.limits, self.costs, budget, self._wanted(shift))
+        else:
+            counts = round_within(self._wanted(shift), self.costs, self.limits, budget)
         rounded = zip(counts, self.multiples, self.limits, strict=True)
         self._keep_counts([min(limit, -(-count // unit) * unit) for count, unit, limit in rounded])
         with torch.no_grad():

@@ -53,7 +53,7 @@ def prune_levels(context: Context, first: LearnedMethod, second: LearnedMethod, 
 def multiples(groups: Mapping[str, Units], block: tuple[int, int]) -> dict[str, int]:
     """Of every group the number whose multiples divide into blocks."""
     return {
-        name: unit_multiple(block, group.size)
+        name: unit_multiple(block, min(writer.size for writer in group.writers))
         for name, group in groups.items()
         if isinstance(group, SlotUnits)
     }

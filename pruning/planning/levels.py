@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pruning.errors import InvalidSpec
-from pruning.planning.costs import ModelShape, head_cost, largest_ratio, neuron_cost, total_cost
+from pruning.planning.costs import head_cost, largest_ratio, neuron_cost, total_cost
+from pruning.planning.shape import ModelShape
 from pruning.spec import Granularity, PruneSpec
 
 _PUBLISHED = math.log(0.5) / math.log(0.5 * 0.3)

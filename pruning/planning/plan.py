@@ -11,18 +11,18 @@ from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import ModelShape, largest_ratio, total_cost
+from pruning.planning.costs import largest_ratio, total_cost
 from pruning.planning.devices import check_devices
+from pruning.planning.even import check_even
 from pruning.planning.families import family_of
-from pruning.planning.length import check_length
+from pruning.planning.family import Family
+from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
 from pruning.planning.settle import choose, settle, settle_dense
+from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
+from pruning.planning.windows import doc_stride
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
-
-_CHARACTERS_PER_TOKEN = 4.5
-_SHORTEST_WINDOW = 32
-_USUAL_STRIDE = 128
 
 
 class Plan(Model):
@@ -67,6 +67,7 @@ def resolve(
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
     task = spec.task or _infer_task(spec, config, data)
+    _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
     chosen = choose(spec, trained, family) if spec.target_ratio else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
@@ -76,7 +77,7 @@ def resolve(
     if teacher is not None:
         check_teacher(settled, config, teacher)
         check_teacher_labels(task, data, config, teacher, spec.label_names)
-    settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
+    settled = settled.model_copy(update={"task": task, "doc_stride": doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else _lengths(spec, shape)
@@ -100,10 +101,11 @@ def resolve(
 
 
 def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
-    positions = config.get("max_position_embeddings")
+    family = family_of(config)
+    positions = config.get(family.positions_config)
     if not isinstance(positions, int):
         return
-    usable = positions - family_of(config).reserved_positions
+    usable = positions - family.reserved_positions
     for length, param in (
         (spec.max_length, "/max_length"),
         (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
@@ -116,6 +118,23 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
             )
 
 
+def _check_task(task: Task, family: Family, config: Mapping[str, Any]) -> None:
+    if task in family.architectures:
+        return
+    name = config["model_type"]
+    if family.decoder:
+        raise InvalidSpec(
+            f"{name} is a decoder, which is pruned for causal-lm and not for {task}.",
+            param="/task",
+            remedy="Send a dataset of text alone, or an encoder.",
+        )
+    raise InvalidSpec(
+        f"{name} is an encoder, which cannot do {task}.",
+        param="/task",
+        remedy="Send a dataset with labels, tags or answers (name their columns if need be), or a decoder.",
+    )
+
+
 def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -> Task:
     """Rows with tags or answers say it; of labels, real numbers are a regression.
 
@@ -125,6 +144,8 @@ def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -
         return "token-classification"
     if data.layout == "questions":
         return "question-answering"
+    if data.layout == "lines":
+        return "causal-lm"
     if data.classes is None:
         return "regression"
     if data.numeric_label and not spec.label_names and labels_for("regression", data, config).trained:
@@ -132,34 +153,10 @@ def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -
     return "sequence-classification"
 
 
-def _doc_stride(spec: PruneSpec, task: Task) -> int | None:
-    """How many tokens neighbouring windows share, so few that every window gets on."""
-    if task != "question-answering":
-        if spec.doc_stride is not None:
-            raise InvalidSpec(
-                f"doc_stride has no meaning for {task}, whose rows are cut at max_length.",
-                param="/doc_stride",
-                remedy="Leave it out.",
-            )
-        return None
-    if spec.max_length < _SHORTEST_WINDOW:
-        raise InvalidSpec(
-            f"{spec.max_length} tokens do not hold a question and a part of its context.",
-            param="/max_length",
-            remedy=f"Use at least {_SHORTEST_WINDOW}; 384 is usual.",
-        )
-    most = spec.max_length // 3
-    if spec.doc_stride is not None and spec.doc_stride > most:
-        raise InvalidSpec(
-            f"Windows of {spec.max_length} tokens that share {spec.doc_stride} hardly get on.",
-            param="/doc_stride",
-            remedy=f"Use at most {most}, a third of max_length.",
-        )
-    return spec.doc_stride or min(_USUAL_STRIDE, most)
-
-
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
-    return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
+    if data.layout == "lines":
+        return float(spec.max_length)
+    return min(max(1.0, data.mean_characters / CHARACTERS_PER_TOKEN), float(spec.max_length))
 
 
 def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
@@ -191,6 +188,9 @@ def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, length
             nearest=nearest,
             remedy=f"The nearest reachable target_ratio is {nearest}.",
         )
+    if spec.allocation == "native" and shape.free_heads:
+        for length in lengths:
+            check_even(spec, shape, length)
     return nearest
 
 

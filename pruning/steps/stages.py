@@ -39,6 +39,8 @@ from pruning.training.tasks import Batch
 
 _RECOVERED = "recovered.safetensors"
 _PROBE_ROWS = 32
+_PROBE_LOGITS = 2_000_000
+"""How many logits are compared at most where each token has one for every word; they are written as JSON."""
 
 
 def finetune(job: Job, crew: Crew) -> Path:
@@ -170,8 +172,13 @@ def check_shrunk(job: Job, outcome: Outcome) -> float | None:
 
 
 def probe(job: Job) -> Batch:
-    """A few evaluation rows as one batch, for comparing models."""
-    return job.data.evaluation.batch(range(min(_PROBE_ROWS, len(job.data.evaluation))))
+    """A few evaluation rows as one batch, for comparing models; of text fewer and shorter ones."""
+    rows = job.data.evaluation
+    if job.plan.task != "causal-lm":
+        return rows.batch(range(min(_PROBE_ROWS, len(rows))))
+    batch = rows.batch(range(min(2, len(rows))))
+    tokens = max(8, _PROBE_LOGITS // (2 * len(job.tokenizer)))
+    return {name: values[:, :tokens] for name, values in batch.items()}
 
 
 def logits(model: PreTrainedModel, batch: Batch) -> Tensor:

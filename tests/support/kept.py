@@ -23,20 +23,23 @@ EVEN = Kept(heads=((0, 1, 2, 3),) * 3, neurons=((0, 9, 30), (1, 2, 47), (4, 5, 6
 
 
 def uneven(family: str) -> Kept:
-    """UNEVEN, with the heads that no layer of the family can do without."""
+    """UNEVEN, with the heads and neurons that no layer of the family can do without."""
+    heads, neurons = UNEVEN.heads, UNEVEN.neurons
     match FAMILIES[family].fewest_heads:
         case None:
-            return UNEVEN.model_copy(update={"heads": EVEN.heads})
+            heads = EVEN.heads
         case 1:
-            return UNEVEN.model_copy(update={"heads": ((0, 2), (3,), (1, 2, 3))})
-    return UNEVEN
+            heads = ((0, 2), (3,), (1, 2, 3))
+    if FAMILIES[family].fewest_neurons:
+        neurons = (*neurons[:2], (11,))
+    return Kept(heads=heads, neurons=neurons)
 
 
 def _masks(model: PreTrainedModel, kept: Kept) -> Iterator[tuple[nn.Linear, Tensor]]:
     """The linear that reads the units, and 1 for each of its inputs that stays."""
     for layer, heads, neurons in zip(layers(model), kept.heads, kept.neurons, strict=True):
         for reader, index in (
-            (layer.attention_out, features(heads, layer.head_size)),
+            (layer.attention_out, features(heads, layer.head_width)),
             (layer.ffn_out, torch.tensor(neurons, dtype=torch.int64)),
         ):
             yield reader, torch.zeros(reader.in_features).index_fill(0, index, 1.0)

@@ -13,7 +13,7 @@ from pruning.data.rows import examples, summarise
 from pruning.spec import PruneSpec
 from pruning.spec import Task as Kind
 from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
-from tests.support.data import write_dataset, write_jsonl
+from tests.support.data import lines, write_dataset, write_jsonl
 from tests.support.models import save_tiny, save_untrained
 
 
@@ -53,6 +53,17 @@ def school(folder: Path, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> Class
     request = PruneSpec(target_ratio=0, max_length=32, doc_stride=10)
     found = task.encode(list(examples(path, data)), load_tokenizer(model_dir, config), request)
     return Classroom(model_dir, task, found)
+
+
+def reading_room(folder: Path, *, family: str = "llama", rows: int = 60, **sizes: int) -> Classroom:
+    """The same for a decoder and plain text."""
+    model_dir = save_tiny(folder / "model", family, **sizes)
+    write_jsonl(folder / "data" / "train.jsonl", lines(rows))
+    config, data = load_config(model_dir), summarise(folder / "data")
+    task = Task.of("causal-lm", data, config)
+    text = list(examples(folder / "data" / "train.jsonl", data))
+    tokenizer = load_tokenizer(model_dir, config)
+    return Classroom(model_dir, task, task.encode(text, tokenizer, PruneSpec(target_ratio=0, max_length=16)))
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pruning.data.examples import Example
+from pruning.data.examples import Example, Line
 from pruning.data.rows import examples, summarise
 from pruning.errors import InvalidData
 from pruning.spec import Columns
@@ -96,7 +96,7 @@ def test_named_columns_win(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "columns", "param"),
     [
-        ([{"text": "a"}], None, "/columns/label"),
+        ([{"premise": "a", "hypothesis": "b"}], None, "/columns/label"),
         ([{"first": "a", "second": "b", "label": 1}], None, "/columns/text"),
         (ROWS, Columns(label="mood"), "/columns/label"),
         (ROWS, Columns(text="body"), "/columns/text"),
@@ -166,3 +166,26 @@ def test_no_torch_is_imported():
     modules = "pruning, pruning.data.rows, pruning.report, pruning.data.labels"
     program = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_text_without_a_label_is_lines_of_which_some_may_be_empty(tmp_path):
+    rows = [{"text": "good film", "url": 1}, {"text": "", "url": 2}, {"text": " bad ", "url": 3}]
+    found = summarise(dataset(tmp_path, rows))
+    assert (found.layout, found.text, found.label, found.classes) == ("lines", "text", None, None)
+    assert found.mean_characters == pytest.approx((10 + 1 + 6) / 3, abs=1e-3)
+    assert list(examples(tmp_path / "train.jsonl", found)) == [Line(row["text"]) for row in rows]
+    assert summarise(tmp_path, found.named) == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([{"text": "a"}, {"text": 5}], "line 2: the text column 'text' is not a text"),
+        ([{"text": "a"}, {"text": None}], "line 2: the text column 'text' is not a text"),
+        ([{"text": ""}, {"text": ""}], "has no text"),
+    ],
+)
+def test_lines_must_be_text(tmp_path, rows, problem):
+    error = refusal(dataset(tmp_path, rows))
+    assert problem in error.message
+    assert error.param == "/columns/text"

@@ -6,7 +6,7 @@ from pruning.errors import InvalidData
 from pruning.spec import Evaluation, PruneSpec
 from pruning.training.data import load_data
 from pruning.training.tasks import Task, load_config, load_tokenizer
-from tests.support.data import questions, tagged_sentences, write_dataset, write_jsonl
+from tests.support.data import lines, questions, tagged_sentences, write_dataset, write_jsonl
 from tests.support.models import save_tiny
 
 
@@ -73,3 +73,24 @@ def test_questions_without_any_answer_are_too_few(tmp_path, model_dir):
         except InvalidData:
             kept.append(0)
     assert set(kept) == {0, 1}
+
+
+def test_of_a_text_the_last_lines_are_set_apart_and_the_first_windows_evaluated(tmp_path):
+    model = save_tiny(tmp_path / "model", "gpt2")
+    write_jsonl(tmp_path / "data" / "train.jsonl", lines(40))
+    tokenizer = load_tokenizer(model, load_config(model))
+    whole = tokenizer("\n".join(row["text"] for row in lines(40)))["input_ids"]
+    found = load(tmp_path / "data", model, kind="causal-lm", validation_fraction=0.25)
+    last = tokenizer("\n".join(row["text"] for row in lines(40)[30:]))["input_ids"]
+    assert found.split == "train"
+    assert found.evaluation[0]["input_ids"] == last[:32]
+    assert found.train[0]["input_ids"] == whole[:32]
+    capped = load(tmp_path / "data", model, kind="causal-lm", validation_fraction=0.25, max_rows=1)
+    assert rows(capped.evaluation) == rows(found.evaluation)[:1]
+
+
+def test_a_text_that_is_one_line_is_too_short_to_set_some_apart(tmp_path):
+    model = save_tiny(tmp_path / "model", "gpt2")
+    write_jsonl(tmp_path / "data" / "train.jsonl", [{"text": "good film"}])
+    with pytest.raises(InvalidData, match="too few"):
+        load(tmp_path / "data", model, kind="causal-lm")
