@@ -12,6 +12,7 @@ from pruning.planning.catalogue import MethodInfo, method, methods
 from pruning.planning.costs import ModelShape, block_matrices
 from pruning.planning.families import Family
 from pruning.planning.fit import check_fit, obstacle
+from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
 
 _LARGEST_BLOCK = 128
@@ -71,11 +72,13 @@ def settle(
     _check_granularity(granularity, chosen, shape)
     check_fit(spec, chosen, family)
     _check_settings(spec.settings, chosen)
+    check_options(spec, chosen)
     _check_allocation(spec, granularity)
     recover = _settings(spec.recover, Recover, default=chosen.needs_training)
     return spec.model_copy(
         update={
             "method": chosen.name,
+            "target_ratio": exact_ratio(spec),
             "target_measure": _measure(spec, chosen, granularity),
             "finetune": _finetune(spec, chosen, trained),
             "recover": recover,
@@ -97,6 +100,8 @@ def _check_granularity(granularity: Granularity, chosen: MethodInfo, shape: Mode
         )
     if granularity.kind in ("block", "hybrid") and granularity.shape is not None:
         _check_blocks(granularity.shape, block_matrices(shape, granularity))
+    if granularity.kind == "n_m":
+        check_groups(granularity, shape)
 
 
 def _check_blocks(block: tuple[int, int], matrices: Sequence[tuple[int, int]]) -> None:
