@@ -20,7 +20,7 @@ from benchmarks.latency import LENGTH, load, saved
 from pruning.delivery.export import export
 from pruning.delivery.measure import latency
 from pruning.model.shrink import shrink
-from pruning.planning.costs import ModelShape
+from pruning.planning.shape import ModelShape
 from pruning.report import Latency
 from pruning.spec import Allocation
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from benchmarks.cells import MODEL, Cell, data_folder, run
 from pruning.delivery.measure import latency
 from pruning.model.shrink import shrink
-from pruning.planning.costs import Kept, ModelShape, kept_cost, total_cost
+from pruning.planning.costs import Kept, kept_cost, total_cost
+from pruning.planning.shape import ModelShape
 from pruning.report import Latency
 
 LENGTH = 128

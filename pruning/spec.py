@@ -18,7 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-Task = Literal["sequence-classification", "regression", "token-classification", "question-answering"]
+Task = Literal[
+    "sequence-classification", "regression", "token-classification", "question-answering", "causal-lm"
+]
 Measure = Literal["weights", "flops"]
 Allocation = Literal["global", "native"]
 LayerMap = Literal["equal", "nearest"]
@@ -86,7 +88,7 @@ class Model(BaseModel):
 class Columns(Model):
     """Names of the dataset's columns; each is inferred from the usual names when left out.
 
-    A row is a text (or a pair) with a `label`; or `tokens` with one of `tags` each; or a `question` about a
+    A row is a text (or a pair) with a `label`; a line of text without one; or `tokens` with one of `tags` each; or a `question` about a
     `context` with its `answers`, and with their first characters in `answer_starts` where `answers` has none.
     """
 
@@ -205,8 +207,8 @@ class PruneSpec(Model):
     task: Task | None = None
     columns: Columns = Columns()
     label_names: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = None
-    max_length: int = Field(default=128, ge=8, le=512)
-    doc_stride: int | None = Field(default=None, ge=1, le=512)
+    max_length: int = Field(default=128, ge=8, le=4096)
+    doc_stride: int | None = Field(default=None, ge=1, le=2048)
     finetune: Finetune | bool | None = None
     recover: Recover | bool | None = None
     distill: Distill | bool = True

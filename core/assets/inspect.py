@@ -10,7 +10,7 @@ from core.assets.names import WEIGHTS
 from core.assets.safetensors import Tensor, read_header
 from core.db.base import Json
 from pruning.errors import InvalidModel
-from pruning.planning.costs import ModelShape
+from pruning.planning.shape import ModelShape
 from pruning.planning.families import family_of
 
 CONFIG_BYTES = 2**20

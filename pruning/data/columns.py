@@ -1,6 +1,7 @@
 """Which columns of a dataset are used, by the names given or the usual names. Imports no torch.
 
-Rows have one of three layouts: a text (or a pair) with a label, tokens with tags, a question about a context.
+Rows have one of four layouts: a text (or a pair) with a label, tokens with tags, a question about a context, or a
+line of plain text.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pruning.data.readers import Row
 from pruning.errors import InvalidData
 from pruning.spec import Columns
 
-Layout = Literal["text", "tokens", "questions"]
+Layout = Literal["text", "tokens", "questions", "lines"]
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -39,7 +40,10 @@ _FIELDS: Mapping[Layout, frozenset[str]] = MappingProxyType(
 
 
 def layout_of(columns: Columns) -> Layout | None:
-    """The layout that the named columns belong to, None when none is named; raises InvalidData for a mixture."""
+    """The layout that the named columns belong to, None when none is named; raises InvalidData for a mixture.
+
+    Text may be that of `lines` too: the label, named or not, makes the difference.
+    """
     named = columns.model_dump(include=set(Columns.model_fields), exclude_none=True).keys()
     found = [layout for layout, fields in _FIELDS.items() if fields & named]
     if len(found) > 1:
@@ -78,7 +82,7 @@ def _usual_layout(row: Row, usual: Mapping[str, str]) -> Layout:
 def _text(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
     label = columns.label or _first(LABELS, usual)
     if label is None:
-        raise _no_column("The dataset has no label column.", row, "label")
+        return _lines(row, columns, usual)
     if columns.text is not None:
         return Columns(text=columns.text, text_pair=columns.text_pair, label=label)
     for first, second in PAIRS:
@@ -88,6 +92,15 @@ def _text(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
     if text is None:
         raise _no_column("No column of the dataset has a usual name for text.", row, "text")
     return Columns(text=text, text_pair=columns.text_pair, label=label)
+
+
+def _lines(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
+    """Text without a label; a pair of texts has no use without one."""
+    pair = columns.text is None and any({first, second} <= usual.keys() for first, second in PAIRS)
+    text = columns.text or _first(TEXTS, usual) or _only_text(row)
+    if columns.text_pair is not None or pair or text is None:
+        raise _no_column("The dataset has no label column.", row, "label")
+    return Columns(text=text)
 
 
 def _tokens(row: Row, columns: Columns, usual: Mapping[str, str]) -> Columns:
@@ -113,7 +126,7 @@ def _first(names: tuple[str, ...], usual: Mapping[str, str]) -> str | None:
     return next((usual[name] for name in names if name in usual), None)
 
 
-def _only_text(row: Row, label: str) -> str | None:
+def _only_text(row: Row, label: str | None = None) -> str | None:
     texts = [name for name, value in row.items() if isinstance(value, str) and name != label]
     return texts[0] if len(texts) == 1 else None
 

@@ -1,4 +1,4 @@
-"""One row of a dataset, read and checked: a labelled text, tagged tokens, or a question. Imports no torch."""
+"""One row of a dataset, read and checked: a labelled text, tagged tokens, a question or a line. Imports no torch."""
 
 import math
 from collections.abc import Iterator
@@ -96,7 +96,28 @@ class Question:
         return self
 
 
-AnyExample = Example | Tagged | Question
+@dataclass(frozen=True)
+class Line:
+    """A line of plain text, which may be empty; the lines of a file are one text."""
+
+    text: str
+
+    @property
+    def characters(self) -> int:
+        """Characters of the line and of the newline behind it."""
+        return len(self.text) + 1
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """A line has no label."""
+        return ()
+
+    def named(self, *, numeric: bool) -> Self:
+        """The same."""
+        return self
+
+
+AnyExample = Example | Tagged | Question | Line
 
 
 def example(path: Path, number: int, row: Row, columns: Columns) -> AnyExample:
@@ -114,7 +135,9 @@ def example(path: Path, number: int, row: Row, columns: Columns) -> AnyExample:
         question = at.text(columns.question, "question")
         answers = at.answers(columns, context) if at.learnt(columns.answers) else None
         return Question(question, context, answers)
-    assert columns.text is not None and columns.label is not None  # noqa: S101, PT018 - the last layout
+    assert columns.text is not None  # noqa: S101 - the last layouts
+    if columns.label is None:
+        return Line(at.line(columns.text))
     text = at.text(columns.text, "text")
     pair = None if columns.text_pair is None else at.text(columns.text_pair, "text")
     return Example(text, pair, at.label(columns.label) if at.learnt(columns.label) else None)
@@ -148,6 +171,13 @@ class _Cells:
         fault = "empty" if value is None or isinstance(value, str) else "not a text"
         problem = f"the {field} column {column!r} is {fault}"
         raise self._broken(problem, "Fill it or remove the row.", field)
+
+    def line(self, column: str) -> str:
+        """A text, which may be empty."""
+        value = self.row.get(column)
+        if isinstance(value, str):
+            return value
+        raise self._broken(f"the text column {column!r} is not a text", "Fill it or remove the row.", "text")
 
     def label(self, column: str) -> Label:
         """A text, or a finite number (a boolean counts as 0 or 1)."""

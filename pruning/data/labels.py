@@ -10,11 +10,16 @@ from pruning.errors import InvalidData, InvalidSpec
 from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Task
 
-_LAYOUTS: Mapping[Task, Layout] = {"token-classification": "tokens", "question-answering": "questions"}
+_LAYOUTS: Mapping[Task, Layout] = {
+    "token-classification": "tokens",
+    "question-answering": "questions",
+    "causal-lm": "lines",
+}
 _COLUMNS: Mapping[Layout, str] = {
     "text": "text and label",
     "tokens": "tokens and tags",
     "questions": "context, question and answers",
+    "lines": "text alone",
 }
 
 
@@ -22,7 +27,7 @@ _COLUMNS: Mapping[Layout, str] = {
 class Labels:
     """The outputs of a task head: `names` by output index, and `ids`, the index by the dataset's class name.
 
-    A regression has no names, nor have answers to questions. `trained` says that the model's own head already has
+    A regression has no names, nor have answers to questions and the tokens of a vocabulary. `trained` says that the model's own head already has
     these outputs.
     """
 
@@ -58,9 +63,10 @@ def _named(task: Task, data: DataSummary, config: Mapping[str, Any], names: tupl
 
 def _labels(task: Task, data: DataSummary, config: Mapping[str, Any]) -> Labels:
     suffix = AUTO_CLASSES[task].removeprefix("AutoModel")
-    trained = any(str(name).endswith(suffix) for name in config.get("architectures") or ())
+    suffixes = (suffix, "LMHeadModel") if task == "causal-lm" else (suffix,)
+    trained = any(str(name).endswith(suffixes) for name in config.get("architectures") or ())
     names = _head_names(config) if trained else ()
-    if task == "question-answering":
+    if task in ("question-answering", "causal-lm"):
         return Labels((), {}, trained=trained)
     if task == "regression":
         if not data.numeric_label:
@@ -86,6 +92,12 @@ def _check_layout(task: Task, data: DataSummary) -> None:
     wanted = _LAYOUTS.get(task, "text")
     if data.layout == wanted:
         return
+    if data.layout == "lines" and wanted == "text":
+        raise InvalidData(
+            "The dataset has no label column.",
+            param="/columns/label",
+            remedy=f"Its columns are {', '.join(sorted(data.columns))}; name one in columns.label or rename it.",
+        )
     fitting = next((name for name in _LAYOUTS if _LAYOUTS[name] == data.layout), "sequence-classification")
     raise InvalidData(
         f"Task {task} needs rows of {_COLUMNS[wanted]}; this dataset was read as {_COLUMNS[data.layout]}.",
@@ -96,7 +108,7 @@ def _check_layout(task: Task, data: DataSummary) -> None:
 
 def _check_names(task: Task, data: DataSummary, names: Sequence[str]) -> None:
     problem = remedy = ""
-    if task in ("regression", "question-answering"):
+    if task in ("regression", "question-answering", "causal-lm"):
         problem, remedy = f"label_names has no meaning for {task}.", "Leave it out."
     elif data.classes is None or not data.numeric_label:
         problem, remedy = "label_names is for labels that are whole numbers.", "Leave it out."

@@ -24,7 +24,7 @@ class DataSummary(Columns):
 
     `splits` is rows by split, `columns` is value type by column, `sha256` is by file name. `classes` are the
     names of labels or tags in order (integers by value, texts by name), or None when the labels are real numbers
-    or answers; `numeric_label` says that every label is a number, so that a regression is possible.
+    or answers, or when there are none; `numeric_label` says that every label is a number, so that a regression is possible.
     `unanswerable` says that some questions have no answer. `mean_characters` counts all texts of a row.
     """
 
@@ -44,7 +44,8 @@ class DataSummary(Columns):
     @property
     def layout(self) -> Layout:
         """What a row is."""
-        return layout_of(self.named) or "text"
+        found = layout_of(self.named) or "text"
+        return "lines" if found == "text" and self.label is None else found
 
 
 def summarise(
@@ -59,7 +60,8 @@ def summarise(
 
     Raises InvalidData that names the file and line: a missing column, an empty text, a missing label, labels
     that mix texts and numbers, a training file with one class, a class that only the validation file has, tags
-    that are not as many as the tokens, an answer that does not stand in the context where it says.
+    that are not as many as the tokens, an answer that does not stand in the context where it says, a training file
+    without any text.
     """
     paths = find_splits(folder)
     names: Columns | None = None

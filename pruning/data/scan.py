@@ -79,13 +79,18 @@ def learnt_field(columns: Columns) -> str:
     """The field of `columns` that names what is to be learnt."""
     if columns.tags is not None:
         return "tags"
-    return "label" if columns.answers is None else "answers"
+    if columns.answers is not None:
+        return "answers"
+    return "text" if columns.label is None else "label"
 
 
 def classes(train: Scan, validation: Scan | None) -> tuple[tuple[str, ...] | None, bool]:
-    """The class names in order, or None for real numbers and answers; and whether all labels are numbers."""
+    """The class names in order, or None for real numbers, answers and lines; and whether all labels are numbers."""
     if train.learnt == "answers":
         _check_answered(train)
+        return None, False
+    if train.learnt == "text":
+        _check_filled(train)
         return None, False
     scans = [train, validation] if validation else [train]
     numeric = all(scan.numeric for scan in scans)
@@ -110,6 +115,12 @@ def _check_answered(train: Scan) -> None:
     if not train.answered:
         problem = f"No question of {train.path.name} has an answer."
         raise InvalidData(problem, param="/columns/answers", remedy="Name the column that holds the answers.")
+
+
+def _check_filled(train: Scan) -> None:
+    if train.characters <= train.rows:  # a line's newline counts
+        problem = f"{train.path.name} has no text."
+        raise InvalidData(problem, param="/columns/text", remedy="Name the column that holds the text.")
 
 
 def _check_known(train: Scan, validation: Scan) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.errors import ArtifactBroken
+from pruning.model.conv1d import as_linears
 from pruning.model.layers import Layer, layers, prunable_linears
-from pruning.planning.costs import Kept, ModelShape, cost, neuron_cost, total_cost, unit_costs
+from pruning.planning.costs import Kept, cost, neuron_cost, total_cost, unit_costs
+from pruning.planning.shape import ModelShape
 from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.report import LayerKept
@@ -40,8 +42,11 @@ def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tenso
     parameter. Raises ArtifactBroken when something that was dropped is not zero or not gone, or when the removed
     fraction misses the target by more than a unit.
     """
-    model = getattr(transformers, AUTO_CLASSES[plan.task]).from_pretrained(
-        folder, trust_remote_code=False, use_safetensors=True, local_files_only=True
+    auto_class = getattr(transformers, AUTO_CLASSES[plan.task])
+    model = as_linears(
+        auto_class.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
     )
     shape, length, masks = plan.shape, plan.length, masks or {}
     sizes = _sizes(folder, layers(model), kept or Kept.everything(shape))
@@ -96,7 +101,7 @@ def _weights(model: PreTrainedModel, sizes: list[tuple[int, int]], masks: Mappin
     found = []
     for layer, (heads, neurons) in zip(layers(model), sizes, strict=True):
         found.append(0)
-        for linear, left, padding in _regions(layer, heads * layer.head_size, neurons):
+        for linear, left, padding in _regions(layer, heads, neurons):
             if padding.any():
                 raise ArtifactBroken(f"The padding of layer {layer.index} is not zero.")
             mask = masks.get(names[linear])
@@ -106,17 +111,17 @@ def _weights(model: PreTrainedModel, sizes: list[tuple[int, int]], masks: Mappin
     return found
 
 
-def _regions(layer: Layer, features: int, neurons: int) -> Iterator[tuple[nn.Linear, Tensor, Tensor]]:
+def _regions(layer: Layer, heads: int, neurons: int) -> Iterator[tuple[nn.Linear, Tensor, Tensor]]:
     """Every linear with the part of its weight that heads and neurons have, and the rest."""
-    for width, writers, reader in (
-        (features, layer.head_writers, layer.attention_out),
-        (neurons, layer.neuron_writers, layer.ffn_out),
+    for units, size, writers, reader in (
+        (heads, layer.head_width, layer.head_writers, layer.attention_out),
+        (neurons, 1, layer.neuron_writers, layer.ffn_out),
     ):
         for writer in writers:
             rows = writer.split(writer.linear.weight.detach())
-            yield writer.linear, rows[:, :width], rows[:, width:]
+            yield writer.linear, rows[:, :units], rows[:, units:]
         columns = reader.weight.detach()
-        yield reader, columns[:, :width], columns[:, width:]
+        yield reader, columns[:, : units * size], columns[:, units * size :]
 
 
 def _check_biases(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pruning.model.conv1d import as_stored
 from pruning.model.layers import Layer, family, layers, prunable_linears
-from pruning.planning.costs import Kept, ModelShape
+from pruning.planning.costs import Kept
+from pruning.planning.shape import ModelShape
 from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Allocation
 
@@ -106,18 +108,17 @@ def _padded(model: PreTrainedModel, stack: list[Layer], shape: ModelShape, width
     names = {linear: name for name, linear in prunable_linears(model).items()}
     state: dict[str, Tensor] = model.state_dict()
     for layer in stack:
-        missing_features = (shape.heads - layer.heads) * layer.head_size
-        missing_neurons = width - layer.neurons
-        for writers, reader, missing in (
-            (layer.head_writers, layer.attention_out, missing_features),
-            (layer.neuron_writers, layer.ffn_out, missing_neurons),
+        for missing, size, writers, reader in (
+            (shape.heads - layer.heads, layer.head_width, layer.head_writers, layer.attention_out),
+            (width - layer.neurons, 1, layer.neuron_writers, layer.ffn_out),
         ):
             for writer in writers:
-                weight, bias = f"{names[writer.linear]}.weight", f"{names[writer.linear]}.bias"
-                state[weight] = pad(writer.split(state[weight]), (0, 0, 0, missing)).flatten(0, 1)
-                if bias in state:
-                    state[bias] = pad(writer.split(state[bias]), (0, missing)).flatten(0, 1)
-            state[f"{names[reader]}.weight"] = pad(state[f"{names[reader]}.weight"], (0, missing))
+                for name, values in writer.linear.named_parameters():
+                    ends = (0, 0) * values.dim() + (0, missing)
+                    padded = pad(writer.split(values.detach()), ends).flatten(0, 2)
+                    state[f"{names[writer.linear]}.{name}"] = as_stored(writer.linear, padded)
+            columns = pad(reader.weight.detach(), (0, missing * size))
+            state[f"{names[reader]}.weight"] = as_stored(reader, columns)
     return state
 
 

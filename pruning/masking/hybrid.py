@@ -23,16 +23,11 @@ def heads_left(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> tuple[tup
         if family(model).fewest_heads is None:
             found.append(tuple(range(layer.heads)))
             continue
-        left = _by_head(masks[names[layer.attention_out]].T[None], layer.heads)
+        left = masks[names[layer.attention_out]].reshape(-1, layer.heads, layer.head_width).any(dim=(0, 2))
         for writer in layer.head_writers:
-            left = left | _by_head(writer.split(masks[names[writer.linear]]), layer.heads)
+            left = left | writer.split(masks[names[writer.linear]]).any(dim=(0, 2, 3))
         found.append(tuple(left.nonzero().flatten().tolist()))
     return tuple(found)
-
-
-def _by_head(mask: Tensor, heads: int) -> Tensor:
-    """Whether anything of each head is kept, (heads,), for a mask (parts, features, others)."""
-    return mask.reshape(len(mask), heads, -1).any(dim=(0, 2))
 
 
 def shrink_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
@@ -43,12 +38,11 @@ def shrink_masks(model: PreTrainedModel, masks: Mapping[str, Tensor], kept: Kept
     names = _weight_names(model)
     cut: dict[str, Tensor] = {}
     for layer, heads in zip(layers(model), kept.heads, strict=True):
-        index = features(heads, layer.head_size)
         reader = names[layer.attention_out]
-        cut[reader] = masks[reader][:, index]
+        cut[reader] = masks[reader][:, features(heads, layer.head_width)]
         for writer in layer.head_writers:
             name = names[writer.linear]
-            cut[name] = writer.split(masks[name])[:, index].flatten(0, 1)
+            cut[name] = writer.split(masks[name])[:, list(heads)].flatten(0, 2)
     return cut
 
 

@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from pruning.masking.units import SlotUnits, Transform, Units, WeightUnits
-from pruning.planning.costs import Kept, ModelShape
+from pruning.planning.costs import Kept
+from pruning.planning.shape import ModelShape
 
 ATTRIBUTE = "pruning"
 """The attribute of the model under which its MaskSet is registered."""

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from pruning.errors import InvalidSpec
 from pruning.model.layers import Layer, Writer, layers, prunable_linears
-from pruning.planning.costs import ModelShape, head_cost, neuron_cost
+from pruning.planning.costs import head_cost, neuron_cost
+from pruning.planning.shape import ModelShape
 from pruning.spec import Allocation, Granularity, Measure
 
 Transform = Callable[[Tensor], Tensor]
@@ -111,7 +112,7 @@ class WeightUnits:
 
 @dataclass(frozen=True)
 class SlotUnits:
-    """Heads or neurons of one layer: `size` consecutive features of the writers, inputs of the reader."""
+    """Heads or neurons of one layer: `size` consecutive inputs of the reader, and what the writers have for each."""
 
     layer: int
     kind: Literal["heads", "neurons"]
@@ -128,16 +129,17 @@ class SlotUnits:
     @property
     def weights(self) -> int:
         """Weights of one unit in all linked matrices, biases not counted."""
-        rows = sum(writer.parts * writer.linear.in_features for writer in self.writers)
-        return (rows + self.reader.out_features) * self.size
+        rows = sum(writer.parts * writer.size * writer.linear.in_features for writer in self.writers)
+        return rows + self.reader.out_features * self.size
 
     def pool(self, transform: Transform) -> Tensor:
         """Sum `transform(weight)` over each unit's rows and columns in all linked matrices: (count,), fp32."""
-        features = transform(self.reader.weight.detach()).float().sum(0)
+        columns = transform(self.reader.weight.detach()).float().sum(0)
+        sums = columns.reshape(self.count, self.size).sum(1)
         for writer in self.writers:
             rows = transform(writer.linear.weight.detach()).float().sum(1)
-            features = features + writer.split(rows).sum(0)
-        return features.reshape(self.count, self.size).sum(1)
+            sums = sums + writer.split(rows).sum(dim=(0, 2))
+        return sums
 
     def widen(self, mask: Tensor) -> Tensor:
         """Spread a mask (count,) over the reader's inputs: (inputs,), same dtype."""
@@ -148,13 +150,13 @@ class SlotUnits:
 
         With both sides zero neither gets a gradient, so they stay zero in later training without a mask.
         """
-        dropped = ~self.widen(kept)
+        dropped = ~kept
         with torch.no_grad():
-            self.reader.weight.masked_fill_(dropped, 0)
+            self.reader.weight.masked_fill_(self.widen(dropped), 0)
             for writer in self.writers:
-                writer.split(writer.linear.weight).masked_fill_(dropped[:, None], 0)
+                writer.split(writer.linear.weight).masked_fill_(dropped[:, None, None], 0)
                 if writer.linear.bias is not None:
-                    writer.split(writer.linear.bias).masked_fill_(dropped, 0)
+                    writer.split(writer.linear.bias).masked_fill_(dropped[:, None], 0)
 
 
 def stored(linear: nn.Linear, name: str) -> nn.Parameter:
@@ -166,7 +168,7 @@ def stored(linear: nn.Linear, name: str) -> nn.Parameter:
 
 def head_units(layer: Layer, cost: float) -> SlotUnits:
     """The attention heads of one layer."""
-    return SlotUnits(layer.index, "heads", layer.head_writers, layer.attention_out, layer.head_size, cost)
+    return SlotUnits(layer.index, "heads", layer.head_writers, layer.attention_out, layer.head_width, cost)
 
 
 def neuron_units(layer: Layer, cost: float) -> SlotUnits:

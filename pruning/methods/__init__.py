@@ -16,7 +16,8 @@ from pruning.errors import InvalidSpec
 from pruning.masking.hybrid import heads_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
-from pruning.planning.costs import Kept, ModelShape, total_cost
+from pruning.planning.costs import Kept, total_cost
+from pruning.planning.shape import ModelShape
 from pruning.spec import Distill, Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
 
 if TYPE_CHECKING:

@@ -16,37 +16,40 @@ Part = TypeVar("Part", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Writer:
-    """A linear whose outputs are `parts` projections, one after the other, each with one value per feature.
+    """A linear that writes what units own: in each of its `parts`, one after the other, `size` rows for every unit.
 
     One part, unless a family keeps several projections in one matrix: query, key and value, or the inputs of a
-    gated FFN. A feature owns one row in each part.
+    gated FFN.
     """
 
     linear: nn.Linear
     parts: int = 1
-
-    @classmethod
-    def of(cls, linears: Sequence[nn.Linear]) -> "tuple[Writer, ...]":
-        """The writers of projections that may share linears, in order."""
-        return tuple(cls(linear, linears.count(linear)) for linear in dict.fromkeys(linears))
+    size: int = 1
 
     def split(self, values: Tensor) -> Tensor:
-        """A view of (outputs, ...) as (parts, features, ...)."""
-        return values.view(self.parts, values.shape[0] // self.parts, *values.shape[1:])
+        """A view of (outputs, ...) as (parts, units, size, ...)."""
+        units = values.shape[0] // (self.parts * self.size)
+        return values.view(self.parts, units, self.size, *values.shape[1:])
 
-    def rows(self, features: Tensor) -> Tensor:
-        """The outputs that the features own: int64 (chosen,) to (parts * chosen,)."""
-        first = torch.arange(self.parts)[:, None] * (self.linear.out_features // self.parts)
-        return (first + features).reshape(-1)
+    def rows(self, units: Tensor) -> Tensor:
+        """The outputs that the units own: int64 (chosen,) to (parts * chosen * size,)."""
+        return self.split(torch.arange(self.linear.out_features))[:, units].reshape(-1)
+
+
+def _writers(sizes: Sequence[tuple[nn.Linear, int]]) -> tuple[Writer, ...]:
+    """The writers of projections that may share linears, in order, each with its rows for one unit."""
+    linears = [linear for linear, _ in sizes]
+    return tuple(Writer(linear, linears.count(linear), size) for linear, size in dict.fromkeys(sizes))
 
 
 @dataclass(frozen=True)
 class Layer:
     """The modules of one transformer layer. Weights are (outputs, inputs).
 
-    A head owns `head_size` consecutive rows of query, key and value and the same columns of `attention_out`;
-    a neuron owns one row of every `ffn_in` and one column of `ffn_out`. Some of these may be one module, which
-    `head_writers` and `neuron_writers` take apart. Counts are those of the tensors now.
+    A head owns `head_size` consecutive rows of key and value, and `queries` times as many of query and columns of
+    `attention_out`: the queries that share its key and value go with it. A neuron owns one row of every `ffn_in`
+    and one column of `ffn_out`. Some of these may be one module, which `head_writers` and `neuron_writers` take
+    apart. Counts are those of the tensors now.
     """
 
     index: int
@@ -61,11 +64,17 @@ class Layer:
     ffn_norm: nn.Module
     head_owner: nn.Module
     head_size: int
+    queries: int = 1
+
+    @property
+    def head_width(self) -> int:
+        """How many features a head gives the attention's output."""
+        return self.queries * self.head_size
 
     @property
     def heads(self) -> int:
         """How many heads there are."""
-        return self.attention_out.in_features // self.head_size
+        return self.attention_out.in_features // self.head_width
 
     @property
     def neurons(self) -> int:
@@ -75,12 +84,13 @@ class Layer:
     @property
     def head_writers(self) -> tuple[Writer, ...]:
         """What writes the features of heads."""
-        return Writer.of((self.query, self.key, self.value))
+        size = self.head_size
+        return _writers([(self.query, self.head_width), (self.key, size), (self.value, size)])
 
     @property
     def neuron_writers(self) -> tuple[Writer, ...]:
         """What writes the features of neurons."""
-        return Writer.of(self.ffn_in)
+        return _writers([(linear, 1) for linear in self.ffn_in])
 
     @property
     def linears(self) -> tuple[nn.Linear, ...]:
@@ -119,6 +129,7 @@ def _layer(index: int, module: nn.Module, names: Family) -> Layer:
         ffn_norm=_part(module, names.ffn_norm, nn.Module),
         head_owner=head_owner,
         head_size=int(getattr(head_owner, names.head_size)),
+        queries=1 if names.head_queries is None else int(getattr(head_owner, names.head_queries)),
     )
 
 

@@ -12,7 +12,7 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
 
     Exact when the model is baked: the columns that dropped units own in `attention_out` and `ffn_out` are
     zero. A sub-layer that lost everything adds its output bias as a constant. The config is left as it is,
-    because no config of these families can say how many heads a layer has.
+    because no config can say that layers differ.
 
     Raises ValueError when `kept` does not fit the model, or leaves a layer fewer heads than its family allows.
     """
@@ -24,7 +24,10 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
         _check(layer, heads, neurons, names.fewest_heads)
         _shrink_attention(layer, heads)
         _shrink_ffn(layer, neurons)
-        for name, value in ((names.head_count, len(heads)), (names.head_width, len(heads) * layer.head_size)):
+        for name, value in (
+            (names.head_count, len(heads)),
+            (names.head_width, len(heads) * layer.head_width),
+        ):
             if name is not None:
                 setattr(layer.head_owner, name, value)
 
@@ -39,10 +42,9 @@ def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...], fewes
 
 
 def _shrink_attention(layer: Layer, heads: tuple[int, ...]) -> None:
-    index = features(heads, layer.head_size)
     for writer in layer.head_writers:
-        take(writer.linear, writer.rows(index), dim=0)
-    take(layer.attention_out, index, dim=1)
+        take(writer.linear, writer.rows(torch.tensor(heads, dtype=torch.int64)), dim=0)
+    take(layer.attention_out, features(heads, layer.head_width), dim=1)
 
 
 def _shrink_ffn(layer: Layer, neurons: tuple[int, ...]) -> None:
@@ -52,7 +54,7 @@ def _shrink_ffn(layer: Layer, neurons: tuple[int, ...]) -> None:
     take(layer.ffn_out, index, dim=1)
 
 
-def features(heads: tuple[int, ...], head_size: int) -> torch.Tensor:
-    """The feature indices that the heads own: int64 (len(heads) * head_size,)."""
-    first = torch.tensor(heads, dtype=torch.int64)[:, None] * head_size
-    return (first + torch.arange(head_size)).reshape(-1)
+def features(heads: tuple[int, ...], width: int) -> torch.Tensor:
+    """The features that heads of that width own: int64 (len(heads) * width,)."""
+    first = torch.tensor(heads, dtype=torch.int64)[:, None] * width
+    return (first + torch.arange(width)).reshape(-1)

@@ -1,108 +1,18 @@
 """What heads and neurons cost, and which ratios a model can reach, by config.json alone. Imports no torch.
 
 Counted are the linear weights of the transformer layers and, for FLOPs, their products and those of the
-attention (two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). Not counted:
-embeddings, norms, biases, softmax, activations, pooler and task head.
+attention (two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). In a decoder a query
+is multiplied with the keys up to its own: length * (length + 1) / 2 pairs of a sequence, whatever a kernel computes
+and masks away. Not counted: embeddings, rotations, norms, biases, softmax, activations, pooler and task head.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 from pydantic import field_validator, model_validator
 
-from pruning.errors import InvalidModel
-from pruning.planning.families import family_of
+from pruning.planning.shape import ModelShape
 from pruning.spec import Allocation, Granularity, Measure, Model
-
-_LIMITS = {"hidden": 8192, "heads": 256, "layers": 128, "ffn": 65_536}
-_TABLES = {"vocab_size": 2_000_000, "max_position_embeddings": 65_536, "embedding_size": 8192}
-_SPANS = ("position_buckets", "max_relative_positions")
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """The sizes that costs depend on: `heads` and `ffn` are per layer, `hidden` = heads * `head_size`.
-
-    A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
-    key and value. Of disentangled attention (He et al. 2021, equation 4), `positions` is how many relative positions
-    every layer projects, `position_terms` how many products with them its scores add up.
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    head_size: int
-    ffn: int
-    ffn_inputs: int = 1
-    fused: bool = False
-    positions: int = 0
-    position_terms: int = 0
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Read config.json; raises InvalidModel that names the missing, malformed or absurd field."""
-        family = family_of(config)
-        layers = _size(config, family.layers_config, _LIMITS["layers"])
-        hidden = _size(config, family.hidden_config, _LIMITS["hidden"])
-        heads = _size(config, family.heads_config, _LIMITS["heads"])
-        ffn = _size(config, family.ffn_config, _LIMITS["ffn"])
-        for name in _TABLES.keys() & config.keys():
-            _size(config, name, _TABLES[name])
-        if hidden % heads:
-            raise InvalidModel(
-                f"{family.hidden_config} = {hidden} in config.json is not a multiple of "
-                f"{family.heads_config} = {heads}.",
-                param="/model",
-            )
-        shape = cls(layers, hidden, heads, hidden // heads, ffn, len(family.ffn_in), family.fused)
-        return shape._disentangled(config) if family.disentangled else shape
-
-    def _disentangled(self, config: Mapping[str, Any]) -> Self:
-        """With what a DeBERTa's config.json says of relative positions."""
-        if config.get("attention_head_size", self.head_size) != self.head_size:
-            raise InvalidModel(
-                f"attention_head_size in config.json must be {self.head_size}, the part of hidden_size that a "
-                "head has.",
-                param="/model",
-            )
-        if not (config.get("relative_attention") and config.get("share_att_key")):
-            return self
-        given = [name for name in _SPANS if config.get(name, -1) not in (-1, 0)]
-        span = _size(config, [*given, "max_position_embeddings"][0], _TABLES["max_position_embeddings"])
-        kinds = str(config.get("pos_att_type")).lower()  # "p2c|c2p" or a list
-        return replace(self, positions=2 * span, position_terms=sum(kind in kinds for kind in ("c2p", "p2c")))
-
-    @property
-    def turning_length(self) -> float:
-        """Tokens of the sequence in which a head costs fewest neurons' FLOPs; 0 when every token adds to the ratio."""
-        return math.sqrt(self.positions * self.hidden)
-
-    @property
-    def query_key_value(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of the matrices that heads are written by."""
-        return ((3 * self.hidden, self.hidden),) if self.fused else ((self.hidden, self.hidden),) * 3
-
-    @property
-    def attention(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of the attention's matrices: query, key, value, output."""
-        return (*self.query_key_value, (self.hidden, self.hidden))
-
-    @property
-    def matrices(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of one layer's matrices: those of the attention, FFN in, FFN out."""
-        return (*self.attention, (self.ffn_inputs * self.ffn, self.hidden), (self.hidden, self.ffn))
-
-
-def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidModel(f"{name} must be a whole number in config.json, not {value!r}.", param="/model")
-    if not 1 <= value <= limit:
-        raise InvalidModel(f"{name} = {value} in config.json is outside 1..{limit}.", param="/model")
-    return value
 
 
 class Kept(Model):
@@ -134,10 +44,12 @@ class Kept(Model):
 
 def head_cost(shape: ModelShape, measure: Measure, length: float) -> float:
     """Cost of one head: weights, or FLOPs of one sequence of `length` tokens (may be a mean), computed alone."""
+    weights = 2 * (shape.queries + 1) * shape.hidden * shape.head_size
     if measure == "weights":
-        return 4 * shape.hidden * shape.head_size
+        return weights
+    pairs = length * (length + 1) / 2 if shape.causal else length**2
     relative = shape.positions * (4 * shape.hidden + 2 * shape.position_terms * length)
-    return shape.head_size * (8 * shape.hidden * length + 4 * length**2 + relative)
+    return 2 * weights * length + shape.head_size * (4 * shape.queries * pairs + relative)
 
 
 def neuron_cost(shape: ModelShape, measure: Measure, length: float) -> float:

@@ -15,10 +15,11 @@ class Family:
 
     `layers` is a path under `model.base_model`; the other module names are paths under one layer. Where one matrix
     holds several projections, one after the other, they have one name: query, key and value, or the inputs of a
-    gated FFN. `attention_norm` and `ffn_norm` read the residual sum of their sub-layer, in ModernBERT its input.
-    `head_owner` is the module whose attribute `head_size` holds the width of one head; `head_count` and
+    gated FFN. `attention_norm` and `ffn_norm` read the residual sum of their sub-layer, in ModernBERT and in decoders
+    its input. `head_owner` is the module whose attribute `head_size` holds the width of one head; `head_count` and
     `head_width` are the attributes there that state the number of heads and their total width, None where the
-    module reads them off its tensors.
+    module reads them off its tensors, and `head_queries` the one that says how many query heads share a key and a
+    value, None where none do.
     """
 
     layers: str
@@ -36,10 +37,18 @@ class Family:
     head_size: str = "attention_head_size"
     head_count: str | None = "num_attention_heads"
     head_width: str | None = "all_head_size"
+    head_queries: str | None = None
     hidden_config: str = "hidden_size"
     heads_config: str = "num_attention_heads"
     layers_config: str = "num_hidden_layers"
     ffn_config: str = "intermediate_size"
+    ffn_multiple: int | None = None
+    """The FFN's width as a multiple of the hidden size, where config.json does not say it."""
+    positions_config: str = "max_position_embeddings"
+    key_heads_config: str | None = None
+    """The field that says how many heads keys and values have, None where as many as queries."""
+    head_size_config: str | None = None
+    """The field that says how wide a head is, None where always the hidden size over the heads."""
     reserved_positions: int = 0
     """How many rows of the position table no token can use (RoBERTa counts from its padding index + 1)."""
     disentangled: bool = False
@@ -48,6 +57,11 @@ class Family:
     """How few heads the code of transformers lets a layer have; None when it must have all."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """Methods that cannot prune the family, and why."""
+
+    @property
+    def decoder(self) -> bool:
+        """Whether a token sees only itself and those before it."""
+        return "causal-lm" in self.architectures
 
     @property
     def fused(self) -> bool:
@@ -69,6 +83,10 @@ _HEADS: Mapping[Task, str] = MappingProxyType(
 )
 
 
+def _causal(architecture: str) -> Mapping[Task, str]:
+    return MappingProxyType({"causal-lm": architecture})
+
+
 _BERT = Family(
     layers="encoder.layer",
     query="attention.self.query",
@@ -82,6 +100,29 @@ _BERT = Family(
     ffn_norm="output.LayerNorm",
     head_owner="attention.self",
     architectures=_heads("Bert"),
+)
+
+_LLAMA = Family(
+    layers="layers",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    attention_out="self_attn.o_proj",
+    attention_norm="input_layernorm",
+    ffn_in=("mlp.gate_proj", "mlp.up_proj"),
+    activation="mlp.act_fn",
+    ffn_out="mlp.down_proj",
+    ffn_norm="post_attention_layernorm",
+    head_owner="self_attn",
+    architectures=_causal("LlamaForCausalLM"),
+    head_size="head_dim",
+    head_count=None,
+    head_width=None,
+    head_queries="num_key_value_groups",
+    key_heads_config="num_key_value_heads",
+    head_size_config="head_dim",
+    fewest_heads=1,  # a cache without keys in the first layer forgets how many tokens it has seen
+    unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
 )
 
 _RELATIVE = MappingProxyType({"kprune": "it recomputes attention, without relative positions"})
@@ -153,10 +194,59 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             head_width=None,
             unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
         ),
+        "gpt2": replace(
+            _LLAMA,
+            layers="h",
+            query="attn.c_attn",
+            key="attn.c_attn",
+            value="attn.c_attn",
+            attention_out="attn.c_proj",
+            attention_norm="ln_1",
+            ffn_in=("mlp.c_fc",),
+            activation="mlp.act",
+            ffn_out="mlp.c_proj",
+            ffn_norm="ln_2",
+            head_owner="attn",
+            architectures=_causal("GPT2LMHeadModel"),
+            head_count="num_heads",
+            head_width="split_size",
+            head_queries=None,
+            hidden_config="n_embd",
+            heads_config="n_head",
+            layers_config="n_layer",
+            ffn_config="n_inner",
+            ffn_multiple=4,
+            positions_config="n_positions",
+            key_heads_config=None,
+            head_size_config=None,
+        ),
+        "opt": replace(
+            _LLAMA,
+            layers="decoder.layers",
+            attention_out="self_attn.out_proj",
+            attention_norm="self_attn_layer_norm",
+            ffn_in=("fc1",),
+            activation="activation_fn",
+            ffn_out="fc2",
+            ffn_norm="final_layer_norm",
+            architectures=_causal("OPTForCausalLM"),
+            head_count="num_heads",
+            head_queries=None,
+            ffn_config="ffn_dim",
+            key_heads_config=None,
+            head_size_config=None,
+        ),
+        "llama": _LLAMA,
+        "mistral": replace(_LLAMA, architectures=_causal("MistralForCausalLM")),
+        "qwen2": replace(_LLAMA, architectures=_causal("Qwen2ForCausalLM")),
+        "qwen3": replace(_LLAMA, architectures=_causal("Qwen3ForCausalLM")),
+        "gemma": replace(_LLAMA, architectures=_causal("GemmaForCausalLM")),
     }
 )
 
-AUTO_CLASSES: Mapping[Task, str] = _heads("AutoModel")
+AUTO_CLASSES: Mapping[Task, str] = MappingProxyType(
+    {**_heads("AutoModel"), **_causal("AutoModelForCausalLM")}
+)
 """The transformers class that loads a model for each task."""
 
 _FOREIGN: Mapping[str, str] = MappingProxyType(
@@ -177,7 +267,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
         raise InvalidModel(
             f"model_type {model_type!r} in config.json is not supported.",
             param="/model",
-            remedy=f"Supported are {', '.join(sorted(FAMILIES))}.",
+            remedy=f"Supported are the encoders {_names(decoder=False)}, and the decoders {_names(decoder=True)}.",
         )
     family = FAMILIES[model_type]
     foreign = [(name, reason) for name, reason in _FOREIGN.items() if config.get(name)]
@@ -187,9 +277,13 @@ def family_of(config: Mapping[str, Any]) -> Family:
         raise InvalidModel(
             f"The model cannot be pruned because {reason} ({name} in config.json).",
             param="/model",
-            remedy="Send a plain encoder, as save_pretrained writes it.",
+            remedy="Send a plain encoder or decoder, as save_pretrained writes it.",
         )
     return family
+
+
+def _names(*, decoder: bool) -> str:
+    return ", ".join(sorted(name for name, family in FAMILIES.items() if family.decoder is decoder))
 
 
 def _projects_positions(config: Mapping[str, Any]) -> bool:

@@ -11,8 +11,9 @@ from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import ModelShape, largest_ratio, total_cost
-from pruning.planning.families import family_of
+from pruning.planning.costs import largest_ratio, total_cost
+from pruning.planning.shape import ModelShape
+from pruning.planning.families import Family, family_of
 from pruning.planning.length import check_length
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.teacher import check_teacher, check_teacher_labels
@@ -65,6 +66,7 @@ def resolve(
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
     task = spec.task or _infer_task(spec, config, data)
+    _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
     chosen = choose(spec, trained, family) if spec.target_ratio else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
@@ -97,10 +99,11 @@ def resolve(
 
 
 def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
-    positions = config.get("max_position_embeddings")
+    family = family_of(config)
+    positions = config.get(family.positions_config)
     if not isinstance(positions, int):
         return
-    usable = positions - family_of(config).reserved_positions
+    usable = positions - family.reserved_positions
     for length, param in (
         (spec.max_length, "/max_length"),
         (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
@@ -113,6 +116,23 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
             )
 
 
+def _check_task(task: Task, family: Family, config: Mapping[str, Any]) -> None:
+    if task in family.architectures:
+        return
+    name = config["model_type"]
+    if family.decoder:
+        raise InvalidSpec(
+            f"{name} is a decoder, which is pruned for causal-lm and not for {task}.",
+            param="/task",
+            remedy="Send a dataset of text alone, or an encoder.",
+        )
+    raise InvalidSpec(
+        f"{name} is an encoder, which cannot do {task}.",
+        param="/task",
+        remedy="Send a dataset with labels, tags or answers (name their columns if need be), or a decoder.",
+    )
+
+
 def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -> Task:
     """Rows with tags or answers say it; of labels, real numbers are a regression.
 
@@ -122,6 +142,8 @@ def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -
         return "token-classification"
     if data.layout == "questions":
         return "question-answering"
+    if data.layout == "lines":
+        return "causal-lm"
     if data.classes is None:
         return "regression"
     if data.numeric_label and not spec.label_names and labels_for("regression", data, config).trained:
@@ -131,6 +153,8 @@ def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -
 
 def _doc_stride(spec: PruneSpec, task: Task) -> int | None:
     """How many tokens neighbouring windows share, so few that every window gets on."""
+    if task == "causal-lm":
+        return _overlap(spec)
     if task != "question-answering":
         if spec.doc_stride is not None:
             raise InvalidSpec(
@@ -155,7 +179,21 @@ def _doc_stride(spec: PruneSpec, task: Task) -> int | None:
     return spec.doc_stride or min(_USUAL_STRIDE, most)
 
 
+def _overlap(spec: PruneSpec) -> int | None:
+    """How many tokens of the window before a window of text begins with, None for none."""
+    most = spec.max_length // 2
+    if spec.doc_stride is not None and spec.doc_stride > most:
+        raise InvalidSpec(
+            f"Windows of {spec.max_length} tokens that share {spec.doc_stride} hardly get on.",
+            param="/doc_stride",
+            remedy=f"Use at most {most}, half of max_length.",
+        )
+    return spec.doc_stride
+
+
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
+    if data.layout == "lines":
+        return float(spec.max_length)
     return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
 
 

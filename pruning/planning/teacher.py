@@ -7,7 +7,7 @@ from typing import Any
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, PruningError
-from pruning.planning.costs import ModelShape
+from pruning.planning.shape import ModelShape
 from pruning.planning.families import family_of
 from pruning.spec import Distill, PruneSpec, Task
 
@@ -108,8 +108,9 @@ def _check_equal(name: str, config: Config, teacher: Config) -> None:
 
 def _check_reach(spec: PruneSpec, config: Config, teacher: Config) -> None:
     """Every position and every segment that the model reads must be in the teacher's tables."""
-    positions = teacher.get("max_position_embeddings")
-    usable = None if positions is None else positions - family_of(teacher).reserved_positions
+    family = family_of(teacher)
+    positions = teacher.get(family.positions_config)
+    usable = None if positions is None else positions - family.reserved_positions
     if usable is not None and spec.max_length > usable:
         raise _refusal(
             f"The teacher cannot read {spec.max_length} tokens.", f"Use a max_length of at most {usable}."

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from pruning.data.examples import AnyExample, Question
+from pruning.data.examples import AnyExample, Line, Question
 from pruning.data.readers import find_splits
 from pruning.data.rows import DataSummary, examples
 from pruning.errors import InvalidData
 from pruning.spec import PruneSpec
 from pruning.training.tasks import Encoded, Task
+from pruning.training.tasks.encoded import TokenRows
 
 _ROWS_BETWEEN_BEATS = 1000
 
@@ -37,7 +38,8 @@ def load_data(
     """Read and tokenise a summarised dataset. `beat` is called between chunks and may raise to stop.
 
     Without a validation file, `evaluate.validation_fraction` of the training rows are set apart, chosen by
-    the seed; beyond `evaluate.max_rows`, so are the evaluation rows.
+    the seed; beyond `evaluate.max_rows`, so are the evaluation rows. Lines of text go on from one to the next: of
+    them the last are set apart, and the first windows are evaluated.
     """
     paths = find_splits(folder)
     train = _beating(examples(paths["train"], summary), beat)
@@ -47,13 +49,13 @@ def load_data(
     else:
         split = "train"
         train, held_out = _carve(train, spec)
-    if spec.evaluate.max_rows is not None:
-        held_out = _sample(held_out, spec.evaluate.max_rows, spec.seed)
-    return Data(
-        train=task.encode(train, tokenizer, spec, beat),
-        evaluation=task.encode(held_out, tokenizer, spec, beat),
-        split=split,
-    )
+    lines, most = summary.layout == "lines", spec.evaluate.max_rows
+    if most is not None and not lines:
+        held_out = _sample(held_out, most, spec.seed)
+    evaluation = task.encode(held_out, tokenizer, spec, beat)
+    if most is not None and lines and isinstance(evaluation, TokenRows):
+        evaluation = evaluation.first(most)
+    return Data(train=task.encode(train, tokenizer, spec, beat), evaluation=evaluation, split=split)
 
 
 def _beating(rows: Iterable[AnyExample], beat: Callable[[], object]) -> list[AnyExample]:
@@ -68,6 +70,8 @@ def _beating(rows: Iterable[AnyExample], beat: Callable[[], object]) -> list[Any
 def _carve(rows: list[AnyExample], spec: PruneSpec) -> tuple[list[AnyExample], list[AnyExample]]:
     count = max(1, round(len(rows) * spec.evaluate.validation_fraction))
     order = np.random.default_rng(spec.seed).permutation(len(rows))
+    if any(isinstance(row, Line) for row in rows):
+        order = np.arange(len(rows))[::-1]
     kept = [rows[index] for index in sorted(order[count:])]
     if not _trainable(kept):
         raise InvalidData(
@@ -78,7 +82,9 @@ def _carve(rows: list[AnyExample], spec: PruneSpec) -> tuple[list[AnyExample], l
 
 
 def _trainable(rows: list[AnyExample]) -> bool:
-    """Whether something can be learnt: two different labels, or a question with an answer."""
+    """Whether something can be learnt: two different labels, a question with an answer, or text."""
+    if any(isinstance(row, Line) for row in rows):
+        return any(isinstance(row, Line) and row.text for row in rows)
     if any(isinstance(row, Question) for row in rows):
         return any(isinstance(row, Question) and row.answers for row in rows)
     return len({label for row in rows for label in row.labels}) >= 2

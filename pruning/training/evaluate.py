@@ -29,17 +29,17 @@ def evaluate(
     device: torch.device,
     should_stop: ShouldStop,
     on_progress: Callable[[float], None],
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> Evaluated:
     """Run the model over all rows in eval mode; the batches depend on the rows only, so results compare.
 
-    `batch_tokens` bounds rows times length of a batch; `on_progress` gets the done fraction after every
+    `batch_tokens` bounds rows times length of a batch, by default as the task says; `on_progress` gets the done fraction after every
     batch. Raises Canceled when `should_stop` says so.
     """
     model.eval()
     answers: dict[int, Any] = {}
     with torch.inference_mode():
-        for indices in batches(rows, batch_tokens):
+        for indices in batches(rows, batch_tokens or task.batch_tokens):
             if should_stop() is not None:
                 raise Canceled("Stopped while evaluating.")
             batch = rows.batch(indices)

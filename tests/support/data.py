@@ -64,3 +64,15 @@ def questions(count: int, *, words: int = 30, unanswered: int = 0, seed: int = 0
             answers = {"text": [], "answer_start": []}
         rows.append({"context": " ".join(context), "question": context[place], "answers": answers})
     return rows
+
+
+def lines(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Lines of text in which every word says which comes next, most of the time; some lines are empty."""
+    chance = random.Random(seed)
+    rows = []
+    for index in range(count):
+        place = chance.randrange(len(WORDS))
+        length = 0 if index % 7 == 3 else chance.randint(4, 14)
+        words = [WORDS[(place + step) % len(WORDS)] for step in range(length)]
+        rows.append({"text": " ".join(words)})
+    return rows

@@ -36,7 +36,7 @@ def _masks(model: PreTrainedModel, kept: Kept) -> Iterator[tuple[nn.Linear, Tens
     """The linear that reads the units, and 1 for each of its inputs that stays."""
     for layer, heads, neurons in zip(layers(model), kept.heads, kept.neurons, strict=True):
         for reader, index in (
-            (layer.attention_out, features(heads, layer.head_size)),
+            (layer.attention_out, features(heads, layer.head_width)),
             (layer.ffn_out, torch.tensor(neurons, dtype=torch.int64)),
         ):
             yield reader, torch.zeros(reader.in_features).index_fill(0, index, 1.0)

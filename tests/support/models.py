@@ -14,6 +14,7 @@ from transformers import (
     DebertaV2Tokenizer,
     DistilBertTokenizer,
     ElectraTokenizer,
+    GPT2Tokenizer,
     MPNetTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -23,9 +24,11 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from pruning.model.conv1d import as_linears
 from pruning.planning.families import AUTO_CLASSES
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "deberta-v2", "modernbert")
+DECODERS = ("gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma")
 KPRUNE_FAMILIES = FAMILIES[:5]
 """Those whose sub-layers K-prune can recompute."""
 TASKS = ("sequence-classification", "regression")
@@ -55,6 +58,8 @@ def tiny_tokenizer(family: str) -> PreTrainedTokenizerBase:
         case "mpnet":
             vocabulary = _word_pieces("<s>", "<pad>", "</s>", "[UNK]", "<mask>")
             return MPNetTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
+    if family in DECODERS:
+        return _text_pairs()
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     vocabulary = _word_pieces(*special.values(), "[MASK]")
     if family == "modernbert":
@@ -102,10 +107,54 @@ def _byte_pairs() -> RobertaTokenizer:
     )
 
 
+def _text_pairs() -> GPT2Tokenizer:
+    """Bytes as GPT-2 writes them, a newline as Ċ, and words merged from the left; no padding."""
+    merges = list(
+        dict.fromkeys(
+            ("".join(("Ġ", *word)[:end]), word[end - 1]) for word in WORDS for end in range(1, len(word) + 1)
+        )
+    )
+    pieces = ["<|endoftext|>", "Ċ", "Ġ", *_CHARACTERS, *".,!'-=", *("".join(m) for m in merges)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    return GPT2Tokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
+
+
+def _decoder_config(
+    family: str, *, layers: int, hidden: int, heads: int, ffn: int, queries: int
+) -> PreTrainedConfig:
+    """A decoder without dropout and padding; `heads` have `queries` each where the family can share keys and values.
+
+    Heads of Qwen3 and Gemma are twice as wide as the hidden size has it.
+    """
+    sizes: dict[str, Any] = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+    sizes["max_position_embeddings"] = MAX_TOKENS
+    match family:
+        case "gpt2":
+            dropout = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+            sizes |= {"n_inner": ffn, "initializer_range": 0.1} | dropout
+        case "opt":
+            sizes |= {"ffn_dim": ffn, "word_embed_proj_dim": hidden // 2, "dropout": 0.0, "init_std": 0.1}
+        case _:
+            shared = {"num_attention_heads": heads * queries, "num_key_value_heads": heads}
+            wide = {"head_dim": 2 * hidden // (heads * queries)} if family in ("qwen3", "gemma") else {}
+            sizes |= {"intermediate_size": ffn, "initializer_range": 0.1} | shared | wide
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return CONFIG_MAPPING[family](vocab_size=len(tiny_tokenizer(family)), **sizes, **ids)
+
+
 def tiny_config(
-    family: str, *, layers: int = 2, hidden: int = 32, heads: int = 4, ffn: int = 48, num_labels: int = 2
+    family: str,
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    ffn: int = 48,
+    num_labels: int = 2,
+    queries: int = 2,
 ) -> PreTrainedConfig:
     """A configuration without dropout for `MAX_TOKENS` tokens."""
+    if family in DECODERS:
+        return _decoder_config(family, layers=layers, hidden=hidden, heads=heads, ffn=ffn, queries=queries)
     kind = CONFIG_MAPPING[family]
     common: dict[str, Any] = {
         "vocab_size": len(tiny_tokenizer(family)),
@@ -151,16 +200,19 @@ def tiny_model(
     variant: Mapping[str, Any] = MappingProxyType({}),
     **sizes: int,
 ) -> PreTrainedModel:
-    """A random model with a task head, in eval mode; biases and norms are random too, so that they matter.
+    """A random model with a task head (decoders: that of the vocabulary), in eval mode; biases and norms are random too, so that they matter.
 
-    `sizes` are `layers`, `hidden`, `heads` and `ffn`; `variant` are other fields of the configuration.
+    `sizes` are `layers`, `hidden`, `heads`, `ffn` and `queries`; `variant` are other fields of the configuration.
     """
     config = tiny_config(family, num_labels=1 if task == "regression" else num_labels, **sizes)
     for name, value in variant.items():
         setattr(config, name, value)
-    config.problem_type = "regression" if task == "regression" else "single_label_classification"
+    if family in DECODERS:
+        task = "causal-lm"
+    else:
+        config.problem_type = "regression" if task == "regression" else "single_label_classification"
     torch.manual_seed(seed)
-    model = getattr(transformers, AUTO_CLASSES[task]).from_config(config)
+    model = as_linears(getattr(transformers, AUTO_CLASSES[task]).from_config(config))
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.normal_(module.bias, std=0.1)
@@ -174,7 +226,7 @@ def tiny_inputs(
 ) -> dict[str, Tensor]:
     """A random batch (rows, tokens) with padding at the end of every row but the first."""
     generator = torch.Generator().manual_seed(seed)
-    padding = model.config.pad_token_id
+    padding = model.config.pad_token_id or 0
     input_ids = torch.randint(5, model.config.vocab_size, (rows, tokens), generator=generator)
     lengths = tokens - 2 * torch.arange(rows).clamp(max=(tokens - 2) // 2)
     attention_mask = (torch.arange(tokens)[None, :] < lengths[:, None]).long()

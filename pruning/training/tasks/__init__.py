@@ -2,6 +2,7 @@
 
 from pruning.training.tasks.base import Task
 from pruning.training.tasks.encoded import IGNORED, Batch, Encoded
+from pruning.training.tasks.language import CausalLM
 from pruning.training.tasks.loading import load_config, load_model, load_tokenizer
 from pruning.training.tasks.questions import QuestionAnswering
 from pruning.training.tasks.text import Classification, Regression
@@ -10,6 +11,7 @@ from pruning.training.tasks.tokens import TokenClassification
 __all__ = [
     "IGNORED",
     "Batch",
+    "CausalLM",
     "Classification",
     "Encoded",
     "QuestionAnswering",

@@ -31,6 +31,8 @@ class Task(ABC):
     kind: ClassVar[spec.Task]
     reads_first_token: ClassVar[bool] = False
     """Whether the head reads the first token only."""
+    batch_tokens: ClassVar[int] = 4096
+    """Rows times length that evaluation computes at once."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -53,6 +55,11 @@ class Task(ABC):
     @abstractmethod
     def primary(self) -> str:
         """The metric that stands for quality."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether quality is better where the metric is lower."""
+        return False
 
     @property
     @abstractmethod

@@ -1,8 +1,8 @@
 """Tokenised rows, flat in memory, and how they become batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -81,6 +81,28 @@ class Encoded:
     def _padding(self) -> dict[str, int]:
         """What fills up the columns that have one number per token."""
         return {"input_ids": self.pad_token, "attention_mask": 0, "token_type_ids": 0}
+
+
+@dataclass(frozen=True)
+class TokenRows(Encoded):
+    """Rows with a label for every token: `labels` is flat like `tokens`, `IGNORED` where nothing is asked."""
+
+    def _label(self, index: int) -> list[int]:
+        labels: list[int] = self.labels_of(index).tolist()
+        return labels
+
+    def _padding(self) -> dict[str, int]:
+        return super()._padding() | {"labels": IGNORED}
+
+    def labels_of(self, index: int) -> NDArray[Any]:
+        """The labels of one row, (tokens,)."""
+        return self.labels[self.offsets[index] : self.offsets[index + 1]]
+
+    def first(self, count: int) -> Self:
+        """The first rows only."""
+        offsets = self.offsets[: count + 1]
+        end = offsets[-1]
+        return replace(self, tokens=self.tokens[:end], labels=self.labels[:end], offsets=offsets)
 
 
 def chunks(items: Sequence[Item], beat: Callable[[], object]) -> Iterator[Sequence[Item]]:

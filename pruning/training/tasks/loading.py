@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pruning.errors import InvalidModel
-from pruning.planning.families import AUTO_CLASSES
+from pruning.model.conv1d import as_linears
+from pruning.planning.families import AUTO_CLASSES, FAMILIES
 from pruning.training.tasks.base import Task
 
 
@@ -29,7 +30,7 @@ def load_tokenizer(model_dir: Path, config: PretrainedConfig) -> PreTrainedToken
         tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a broken tokenizer.json raises a bare Exception from the Rust parser
         raise InvalidModel(f"The model's tokenizer cannot be read: {error}", param="/model") from error
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None and not FAMILIES[config.model_type].decoder:
         raise InvalidModel("The tokenizer has no padding token.", param="/model", remedy="Set pad_token.")
     if len(tokenizer) > config.vocab_size:
         problem = f"The tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}."
@@ -63,7 +64,7 @@ def load_model(model_dir: Path, task: Task, *, seed: int = 0) -> PreTrainedModel
     _check_loaded(model, info, task)
     for name in ("auto_map", "layer_sizes"):  # of an earlier export; what is loaded here is the padded model
         vars(model.config).pop(name, None)
-    return model
+    return as_linears(model)
 
 
 def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], task: Task) -> None:

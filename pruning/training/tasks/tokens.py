@@ -1,7 +1,6 @@
 """One tag for every token of a sentence: token classification."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,8 @@ from pruning.data.examples import Tagged
 from pruning.errors import InvalidData
 from pruning.spec import PruneSpec
 from pruning.training.tasks.base import Task
-from pruning.training.tasks.encoded import IGNORED, Batch, Encoded, Rows, chunks
+from pruning.training.tasks.encoded import IGNORED, Batch, Encoded, Rows, TokenRows, chunks
 from pruning.training.tasks.entities import Scheme, entity_scores
-
-
-@dataclass(frozen=True)
-class TaggedRows(Encoded):
-    """Sentences; `labels` is flat like `tokens`: a word's tag at its first token, `IGNORED` elsewhere."""
-
-    def _label(self, index: int) -> list[int]:
-        labels: list[int] = self.tags(index).tolist()
-        return labels
-
-    def _padding(self) -> dict[str, int]:
-        return super()._padding() | {"labels": IGNORED}
-
-    def tags(self, index: int) -> NDArray[Any]:
-        """The labels of one row, (tokens,)."""
-        return self.labels[self.offsets[index] : self.offsets[index + 1]]
 
 
 class TokenClassification(Task):
@@ -55,7 +38,7 @@ class TokenClassification(Task):
         tokenizer: PreTrainedTokenizerBase,
         request: PruneSpec,
         beat: Callable[[], object] = lambda: None,
-    ) -> TaggedRows:
+    ) -> TokenRows:
         """Tokenise sentences, their words joined by blanks as a user's text would be; what is too long is cut.
 
         A word that is cut off, or that the tokenizer drops, is neither trained on nor judged; a sentence without
@@ -80,7 +63,7 @@ class TokenClassification(Task):
                 param="/columns/tokens",
                 remedy="Check that the model is made for this language.",
             )
-        return TaggedRows(**rows.flat(), labels=np.concatenate(labels), pad_token=tokenizer.pad_token_id)
+        return TokenRows(**rows.flat(), labels=np.concatenate(labels), pad_token=tokenizer.pad_token_id)
 
     def _labels(self, example: Tagged, spans: NDArray[np.int64]) -> NDArray[np.int64]:
         """The label of each token, (tokens,), by the characters (tokens, 2) that it stands for."""
@@ -122,5 +105,5 @@ class TokenClassification(Task):
 
 
 def _tags(rows: Encoded, index: int) -> NDArray[Any]:
-    assert isinstance(rows, TaggedRows)  # noqa: S101 - made by this task
-    return rows.tags(index)
+    assert isinstance(rows, TokenRows)  # noqa: S101 - made by this task
+    return rows.labels_of(index)

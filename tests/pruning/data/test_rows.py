@@ -96,7 +96,7 @@ def test_named_columns_win(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "columns", "param"),
     [
-        ([{"text": "a"}], None, "/columns/label"),
+        ([{"premise": "a", "hypothesis": "b"}], None, "/columns/label"),
         ([{"first": "a", "second": "b", "label": 1}], None, "/columns/text"),
         (ROWS, Columns(label="mood"), "/columns/label"),
         (ROWS, Columns(text="body"), "/columns/text"),

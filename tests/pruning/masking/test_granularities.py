@@ -202,7 +202,7 @@ class TestHybrid:
             views = [
                 view
                 for writer in of.head_writers
-                for view in writer.split(masks[names[writer.linear]].reshape(-1, 8))
+                for view in masks[names[writer.linear]].reshape(writer.parts, -1, 8)
             ]
             views.append(masks[names[of.attention_out]].reshape(8, 8).T)
             for part, view in zip("qkvo", views, strict=True):

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, GPT2Config
+from transformers import AutoModelForSequenceClassification, XLNetConfig
 
 from pruning.errors import InvalidModel
 from pruning.model.layers import Writer, layers, prunable_linears, take
 from pruning.planning.families import FAMILIES as ENTRIES
-from tests.support.models import FAMILIES, TASKS, tiny_model
+from tests.support.models import DECODERS, FAMILIES, TASKS, tiny_model
 
 
 @pytest.fixture(params=[(family, task) for family in FAMILIES for task in TASKS], ids="-".join)
@@ -14,7 +14,7 @@ def model(request):
 
 
 def test_every_family_of_the_engine_is_tested():
-    assert set(FAMILIES) == set(ENTRIES)
+    assert {*FAMILIES, *DECODERS} == set(ENTRIES)
 
 
 def test_a_layer_shows_its_parts(model):
@@ -24,10 +24,13 @@ def test_a_layer_shows_its_parts(model):
         assert (layer.heads, layer.head_size, layer.neurons) == (4, 8, 48)
         assert layer.attention_out.weight.shape == (32, 32)
         assert layer.ffn_out.weight.shape == (32, 48)
-        for writers, parts, features in ((layer.head_writers, 3, 32), (layer.neuron_writers, None, 48)):
+        for writers, parts, units, size in (
+            (layer.head_writers, 3, 4, 8),
+            (layer.neuron_writers, None, 48, 1),
+        ):
             assert parts in (None, sum(writer.parts for writer in writers))
             for writer in writers:
-                assert writer.split(writer.linear.weight).shape == (writer.parts, features, 32)
+                assert writer.split(writer.linear.weight).shape == (writer.parts, units, size, 32)
         assert layer.ffn_norm.weight.shape == (32,)
         assert layer.activation(torch.zeros(1)) == 0
 
@@ -41,20 +44,22 @@ def test_modernbert_fuses_what_other_families_keep_apart():
     assert plain.attention_norm.weight.shape == (32,)
 
 
-def test_a_writer_knows_the_rows_of_a_feature_in_every_part():
+def test_a_writer_knows_the_rows_of_a_unit_in_every_part():
     writer = Writer(torch.nn.Linear(2, 12), parts=3)
-    for feature in range(4):
-        rows = writer.rows(torch.tensor([feature]))
-        assert rows.tolist() == [feature, 4 + feature, 8 + feature]
-        expected = writer.split(writer.linear.weight)[:, feature]
+    for unit in range(4):
+        rows = writer.rows(torch.tensor([unit]))
+        assert rows.tolist() == [unit, 4 + unit, 8 + unit]
+        expected = writer.split(writer.linear.weight)[:, unit].flatten(0, 1)
         assert torch.equal(writer.linear.weight[rows], expected)
     assert writer.rows(torch.tensor([2, 0])).tolist() == [2, 0, 6, 4, 10, 8]
     assert writer.rows(torch.tensor([], dtype=torch.int64)).tolist() == []
+    wide = Writer(torch.nn.Linear(2, 12), parts=2, size=3)
+    assert wide.rows(torch.tensor([1])).tolist() == [3, 4, 5, 9, 10, 11]
 
 
 def test_an_unknown_family_and_unknown_parts_are_refused():
-    config = GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=9, n_positions=8)
-    with pytest.raises(InvalidModel, match="gpt2"):
+    config = XLNetConfig(n_layer=1, d_model=8, n_head=1, d_inner=8, vocab_size=9)
+    with pytest.raises(InvalidModel, match="xlnet"):
         layers(AutoModelForSequenceClassification.from_config(config))
     model = tiny_model("bert")
     model.bert.encoder.layer[1].output.dense = torch.nn.Identity()

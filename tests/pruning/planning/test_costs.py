@@ -67,7 +67,7 @@ def test_weights_are_those_of_the_six_matrices():
         ({"num_attention_heads": 7}, "num_attention_heads"),
         ({"intermediate_size": 1 << 40}, "intermediate_size"),
         ({"vocab_size": 1 << 40}, "vocab_size"),
-        ({"model_type": "gpt2"}, "model_type"),
+        ({"model_type": "gpt_neox"}, "model_type"),
         ({"model_type": ["bert"]}, "model_type"),
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         ({"is_decoder": True}, "is_decoder"),

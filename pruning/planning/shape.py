@@ -1,0 +1,149 @@
+"""The sizes of a model that costs depend on, read from config.json. Imports no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from pruning.errors import InvalidModel
+from pruning.planning.families import Family, family_of
+
+_LIMITS = {"hidden": 8192, "heads": 256, "layers": 128, "ffn": 65_536}
+_POSITIONS = 1_048_576
+_TABLES = {
+    "vocab_size": 2_000_000,
+    "max_position_embeddings": _POSITIONS,
+    "n_positions": _POSITIONS,
+    "embedding_size": 8192,
+}
+_SPANS = ("position_buckets", "max_relative_positions")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes that costs depend on: `heads` and `ffn` are per layer.
+
+    Where `queries` query heads share one key and one value (grouped queries), a head is one of the keys and values with
+    all its queries. A head's features are `queries` * `head_size`; a layer's are `hidden` unless config.json says how
+    wide a head is. `causal` says that a token sees only itself and those before it.
+    A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
+    key and value. Of disentangled attention (He et al. 2021, equation 4), `positions` is how many relative positions
+    every layer projects, `position_terms` how many products with them its scores add up.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    head_size: int
+    ffn: int
+    ffn_inputs: int = 1
+    fused: bool = False
+    positions: int = 0
+    position_terms: int = 0
+    queries: int = 1
+    causal: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Read config.json; raises InvalidModel that names the missing, malformed or absurd field."""
+        family = family_of(config)
+        layers = _size(config, family.layers_config, _LIMITS["layers"])
+        hidden = _size(config, family.hidden_config, _LIMITS["hidden"])
+        heads = _size(config, family.heads_config, _LIMITS["heads"])
+        if family.ffn_multiple and config.get(family.ffn_config) is None:
+            ffn = family.ffn_multiple * hidden
+        else:
+            ffn = _size(config, family.ffn_config, _LIMITS["ffn"])
+        for name in _TABLES.keys() & config.keys():
+            _size(config, name, _TABLES[name])
+        queries = _queries(config, family, heads)
+        shape = cls(
+            layers=layers,
+            hidden=hidden,
+            heads=heads // queries,
+            head_size=_head_size(config, family, hidden, heads),
+            ffn=ffn,
+            ffn_inputs=len(family.ffn_in),
+            fused=family.fused,
+            queries=queries,
+            causal=family.decoder,
+        )
+        return shape._disentangled(config) if family.disentangled else shape
+
+    def _disentangled(self, config: Mapping[str, Any]) -> Self:
+        """With what a DeBERTa's config.json says of relative positions."""
+        if config.get("attention_head_size", self.head_size) != self.head_size:
+            raise InvalidModel(
+                f"attention_head_size in config.json must be {self.head_size}, the part of hidden_size that a "
+                "head has.",
+                param="/model",
+            )
+        if not (config.get("relative_attention") and config.get("share_att_key")):
+            return self
+        given = [name for name in _SPANS if config.get(name, -1) not in (-1, 0)]
+        span = _size(config, [*given, "max_position_embeddings"][0], _TABLES["max_position_embeddings"])
+        kinds = str(config.get("pos_att_type")).lower()  # "p2c|c2p" or a list
+        return replace(self, positions=2 * span, position_terms=sum(kind in kinds for kind in ("c2p", "p2c")))
+
+    @property
+    def turning_length(self) -> float:
+        """Tokens of the sequence in which a head costs fewest neurons' FLOPs; 0 when every token adds to the ratio."""
+        return math.sqrt(self.positions * self.hidden)
+
+    @property
+    def width(self) -> int:
+        """Features of all heads of a layer, which the attention's output reads."""
+        return self.heads * self.queries * self.head_size
+
+    @property
+    def query_key_value(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of the matrices that heads are written by."""
+        if self.fused:
+            return ((3 * self.width, self.hidden),)
+        shared = (self.heads * self.head_size, self.hidden)
+        return ((self.width, self.hidden), shared, shared)
+
+    @property
+    def attention(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of the attention's matrices: query, key, value, output."""
+        return (*self.query_key_value, (self.hidden, self.width))
+
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of one layer's matrices: those of the attention, FFN in, FFN out."""
+        return (*self.attention, (self.ffn_inputs * self.ffn, self.hidden), (self.hidden, self.ffn))
+
+
+def _queries(config: Mapping[str, Any], family: Family, heads: int) -> int:
+    """How many query heads share one key and one value; a config that does not say it shares none."""
+    name = family.key_heads_config
+    if name is None or config.get(name) is None:
+        return 1
+    shared = _size(config, name, heads)
+    if heads % shared:
+        raise InvalidModel(
+            f"{family.heads_config} = {heads} in config.json is not a multiple of {name} = {shared}.",
+            param="/model",
+        )
+    return heads // shared
+
+
+def _head_size(config: Mapping[str, Any], family: Family, hidden: int, heads: int) -> int:
+    name = family.head_size_config
+    if name is not None and config.get(name) is not None:
+        return _size(config, name, _LIMITS["hidden"])
+    if hidden % heads:
+        raise InvalidModel(
+            f"{family.hidden_config} = {hidden} in config.json is not a multiple of {family.heads_config} = {heads}.",
+            param="/model",
+        )
+    return hidden // heads
+
+
+def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidModel(f"{name} must be a whole number in config.json, not {value!r}.", param="/model")
+    if not 1 <= value <= limit:
+        raise InvalidModel(f"{name} = {value} in config.json is outside 1..{limit}.", param="/model")
+    return value
