@@ -10,7 +10,7 @@ from pruning.layerwise.obs import Compressed, damped
 from pruning.layerwise.patterns import Pattern
 
 _START = 0.1
-_LARGEST = 1e6
+_SMALLEST, _LARGEST = 1e-4, 1e6
 _EVERY = 3
 """Iterations between two looks at the support."""
 _FAST, _SLOW, _SETTLED = 0.1, 5e-3, 3e-4
@@ -87,7 +87,7 @@ def choose(
     """The mask (outputs, inputs) that stays, and the iterations it took (algorithm 1 of the paper).
 
     The penalty rises with every change of the support, faster when much changes (equation 6 and its schedule, released
-    code). Where it starts too high for anything to change, it falls to a fifth and all begins again.
+    code). Where it starts too high for much to change, it falls to a fifth and all begins again, unless it is tiny.
     """
     first = seen = pattern.keep(problem.dense.square())
     count = max(1, int(first.sum()))
@@ -104,7 +104,7 @@ def choose(
             continue
         beat()
         changed = int((kept ^ seen).sum()) / count
-        if changed <= _SLOW and not raised:
+        if changed <= _SLOW and not raised and penalty > _SMALLEST:
             penalty, seen = penalty / 5, first
             sparse, dual = problem.dense * first, torch.zeros_like(dual)
             continue
