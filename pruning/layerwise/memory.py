@@ -8,7 +8,7 @@ import torch
 
 from pruning.errors import OutOfMemory
 from pruning.knowledge.stream import Batch
-from pruning.planning.costs import ModelShape
+from pruning.planning.shape import ModelShape
 
 _FLOAT = 4
 
@@ -32,7 +32,9 @@ class Need:
         sizes = [tuple(batch.real.shape) for batch in batches]
         tokens = sum(rows * length for rows, length in sizes)
         widths = 10 * shape.hidden + 2 * (shape.ffn_inputs + 1) * shape.ffn
-        largest = max(rows * length * (widths + 2 * shape.heads * length) for rows, length in sizes)
+        largest = max(
+            rows * length * (widths + 2 * shape.heads * shape.queries * length) for rows, length in sizes
+        )
         return cls(tokens * shape.hidden * _FLOAT, statistics, largest * _FLOAT, workspace)
 
     @property

@@ -36,8 +36,9 @@ class Stream:
         self._batches = batches
         self._tick = tick
         self._half = half
-        self._hidden: list[Tensor] = []
         self._returns = 0
+        self.hidden: list[Tensor] = []
+        """What the next layer reads of every batch, (rows, tokens, hidden); empty before the first has been passed."""
 
     @classmethod
     @contextmanager
@@ -63,7 +64,7 @@ class Stream:
 
     def rewind(self) -> None:
         """Back to the lowest layer."""
-        self._hidden = []
+        self.hidden = []
 
     def collect(self, index: int, statistics: Mapping[nn.Module, Statistic]) -> None:
         """Add what the modules of layer `index` read to their statistics; nothing behind the last of them is computed.
@@ -106,10 +107,10 @@ class Stream:
             for number in range(len(self._batches)):
                 run(number)
                 if index:
-                    self._hidden[number] = risen.pop()
+                    self.hidden[number] = risen.pop()
                 self._tick()
         if not index:
-            self._hidden = risen
+            self.hidden = risen
 
     @contextmanager
     def _below(self, index: int) -> Iterator[Callable[[int], None]]:
@@ -121,7 +122,7 @@ class Stream:
 
         def run(number: int) -> None:
             if index:
-                current[:] = [self._hidden[number]]
+                current[:] = [self.hidden[number]]
             batch = self._batches[number]
             device = batch.real.device.type
             with torch.autocast(device, self._half, enabled=self._half is not None), _until_enough():

@@ -4,7 +4,8 @@ from typing import Any
 
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import ModelShape, pattern_ratio
+from pruning.planning.costs import pattern_ratio
+from pruning.planning.shape import ModelShape
 from pruning.spec import Granularity, PruneSpec
 
 _OF_OWL = frozenset({"outlier_times", "outlier_spread"})
