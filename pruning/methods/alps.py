@@ -37,7 +37,7 @@ class Alps(LayerwiseMethod):
 
     def workspace(self, outputs: int, inputs: int) -> int:
         """The eigenvectors in float64 and what finds them; weights, targets, multipliers and their order."""
-        return 40 * inputs**2 + 48 * outputs * inputs
+        return 64 * inputs**2 + 48 * outputs * inputs
 
     def solver(self, statistic: Statistic, beat: Callable[[], None]) -> Solver:
         """One decomposition for all linears that read the same."""

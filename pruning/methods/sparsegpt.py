@@ -36,8 +36,8 @@ class SparseGpt(LayerwiseMethod):
     settings: Settings
 
     def workspace(self, outputs: int, inputs: int) -> int:
-        """Three matrices in float64 while the inverse is made; copies of the weight."""
-        return max(28 * inputs**2, 4 * inputs**2 + 24 * outputs * inputs)
+        """Gram matrix, factor and inverse in float64 and their copies; copies of the weight."""
+        return 48 * inputs**2 + 24 * outputs * inputs
 
     def solver(self, statistic: Statistic, beat: Callable[[], None]) -> Solver:
         """One inverse for all linears that read the same."""
