@@ -26,10 +26,15 @@ def comparison(reports: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def _shown(value: float, lower_is_better: bool) -> str:
+    """A part of 1 in percent; a perplexity as it is."""
+    return f"{value:.2f} (lower is better)" if lower_is_better else f"{value:.2%}"
+
+
 def _cells(report: dict[str, Any], side: str, milliseconds: str) -> list[str]:
     quality, size = report["quality"], report[side]
     cells = [
-        f"{quality['primary']} {quality[side][quality['primary']]:.2%}",
+        f"{quality['primary']} {_shown(quality[side][quality['primary']], quality['lower_is_better'])}",
         f"{size['parameters'] / 1e6:.2f} M",
         f"{size['flops'] / 1e6:,.1f} M",
         f"{size['bytes'] / 2**20:.1f} MiB",

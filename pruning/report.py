@@ -18,6 +18,7 @@ class Quality(Model):
     before: dict[str, float]
     after: dict[str, float]
     pruned: dict[str, float] | None = Field(default=None, description="Right after pruning, before recovery.")
+    lower_is_better: bool = Field(default=False, description="Whether a lower `primary` is the better one.")
     untrained: bool = Field(default=False, description="`before` is of a head that was never trained.")
 
 

@@ -88,8 +88,9 @@ class Model(BaseModel):
 class Columns(Model):
     """Names of the dataset's columns; each is inferred from the usual names when left out.
 
-    A row is a text (or a pair) with a `label`; a line of text without one; or `tokens` with one of `tags` each; or a `question` about a
-    `context` with its `answers`, and with their first characters in `answer_starts` where `answers` has none.
+    A row is a text (or a pair) with a `label`; a line of text without one; or `tokens` with one of `tags` each; or a
+    `question` about a `context` with its `answers`, and with their first characters in `answer_starts` where
+    `answers` has none.
     """
 
     text: str | None = None

@@ -10,8 +10,8 @@ from core.assets.names import WEIGHTS
 from core.assets.safetensors import Tensor, read_header
 from core.db.base import Json
 from pruning.errors import InvalidModel
-from pruning.planning.shape import ModelShape
 from pruning.planning.families import family_of
+from pruning.planning.shape import ModelShape
 
 CONFIG_BYTES = 2**20
 VOCABULARY_BYTES = 32 * 2**20  # the 250,000 pieces of XLM-RoBERTa take 17 MB
@@ -58,7 +58,7 @@ def check_config(config: Json) -> str:
     _refuse_code("config.json", config)
     family = family_of(config)
     ModelShape.from_config(config)
-    prefix = family.architectures["sequence-classification"].removesuffix("ForSequenceClassification")
+    prefix = re.split("For|LMHead", next(iter(family.architectures.values())))[0]
     architectures = config.get("architectures") or []
     known = re.compile(rf"{prefix}(Model|LMHeadModel|For[A-Z][A-Za-z]{{1,40}})")
     if not isinstance(architectures, list) or not all(

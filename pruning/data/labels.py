@@ -27,8 +27,8 @@ _COLUMNS: Mapping[Layout, str] = {
 class Labels:
     """The outputs of a task head: `names` by output index, and `ids`, the index by the dataset's class name.
 
-    A regression has no names, nor have answers to questions and the tokens of a vocabulary. `trained` says that the model's own head already has
-    these outputs.
+    A regression has no names, nor have answers to questions and the tokens of a vocabulary. `trained` says that the
+    model's own head already has these outputs.
     """
 
     names: tuple[str, ...]

@@ -23,8 +23,8 @@ class DataSummary(Columns):
     """What `summarise` found in a dataset folder; it begins with the names of the columns in use.
 
     `splits` is rows by split, `columns` is value type by column, `sha256` is by file name. `classes` are the
-    names of labels or tags in order (integers by value, texts by name), or None when the labels are real numbers
-    or answers, or when there are none; `numeric_label` says that every label is a number, so that a regression is possible.
+    names of labels or tags in order (integers by value, texts by name), or None when the labels are real numbers or
+    answers or there are none; `numeric_label` says that every label is a number, so that a regression is possible.
     `unanswerable` says that some questions have no answer. `mean_characters` counts all texts of a row.
     """
 

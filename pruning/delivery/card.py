@@ -20,6 +20,13 @@ _KINDS = {
 }
 
 
+_PIPELINES = {
+    "token-classification": "token-classification",
+    "question-answering": "question-answering",
+    "causal-lm": "text-generation",
+}
+
+
 def card(report: Report) -> str:
     """The text of README.md for a finished job: Markdown, with the metadata that model hubs read on top."""
     sections = (
@@ -27,6 +34,7 @@ def card(report: Report) -> str:
         f"# {_title(report)}",
         _KINDS[report.kind].format(removed=_removed(report.layers)),
         _table(("", "before", "after"), _rows(report)),
+        _windows(report),
         _latency(report),
         *(f"> {warning.message}" for warning in report.warnings),
         "## Load it",
@@ -38,7 +46,7 @@ def card(report: Report) -> str:
 
 
 def _metadata(task: str) -> str:
-    pipeline = task if task in ("token-classification", "question-answering") else "text-classification"
+    pipeline = _PIPELINES.get(task, "text-classification")
     return f"---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags:\n- prunery\n---"
 
 
@@ -52,10 +60,11 @@ def _removed(layers: tuple[LayerKept, ...]) -> str:
 
 
 def _title(report: Report) -> str:
+    kind = "decoder" if report.plan["task"] == "causal-lm" else "encoder"
     if report.kind == "dense":
-        return "Fine-tuned encoder"
+        return f"Fine-tuned {kind}"
     removed = f"{report.delivered[report.measure]:.1%} of {_MEASURES[report.measure]}"
-    return f"Encoder pruned with {report.method}: {removed} removed"
+    return f"{kind.capitalize()} pruned with {report.method}: {removed} removed"
 
 
 _MEASURES = {"weights": "the layers' weights", "flops": "the layers' FLOPs"}
@@ -86,14 +95,24 @@ def _rows(report: Report) -> list[tuple[str, str, str]]:
 def _quality(quality: Quality) -> list[tuple[str, str, str]]:
     names = [quality.primary, *(name for name in sorted(quality.after) if name != quality.primary)]
     note = ", untrained head" if quality.untrained else ""
+    better = ", lower is better" if quality.lower_is_better else ""
     return [
         (
-            f"{name} ({quality.split}, {quality.rows} rows)",
+            f"{name}{better} ({quality.split}, {quality.rows} rows)",
             f"{quality.before[name]:.4f}{note}",
             f"{quality.after[name]:.4f}",
         )
         for name in names
     ]
+
+
+def _windows(report: Report) -> str:
+    """What a perplexity means."""
+    if report.plan["task"] != "causal-lm":
+        return ""
+    length, shared = report.spec.max_length, report.spec.doc_stride or 0
+    known = f"behind {shared} tokens of the window before" if shared else "with nothing before it"
+    return f"Perplexity is that of windows of {length} tokens (rows), each {known}, every token scored once."
 
 
 def _latency(report: Report) -> str:

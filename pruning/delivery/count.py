@@ -13,9 +13,9 @@ from pruning.errors import ArtifactBroken
 from pruning.model.conv1d import as_linears
 from pruning.model.layers import Layer, layers, prunable_linears
 from pruning.planning.costs import Kept, cost, neuron_cost, total_cost, unit_costs
-from pruning.planning.shape import ModelShape
 from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
+from pruning.planning.shape import ModelShape
 from pruning.report import LayerKept
 from pruning.spec import Granularity, Measure
 

@@ -107,6 +107,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
             split=job.data.split,
             rows=job.data.evaluation.examples,
             primary=job.task.primary,
+            lower_is_better=job.task.lower_is_better,
             before=before["metrics"],
             pruned=None if pruned is None else pruned["metrics"],
             after=results.after["metrics"],

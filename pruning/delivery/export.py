@@ -17,8 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pruning.model.conv1d import as_stored
 from pruning.model.layers import Layer, family, layers, prunable_linears
 from pruning.planning.costs import Kept
+from pruning.planning.families import AUTO_CLASSES, Family
 from pruning.planning.shape import ModelShape
-from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Allocation
 
 CODE_FILE = "modeling_pruned.py"
@@ -49,10 +49,10 @@ def export(
     """Write `out` atomically, replacing what was there; the model is not changed.
 
     `kept` None: the model is dense or only holds zeros, and is saved as it is. Otherwise it has been shrunk
-    to `kept`, and `shape` is its shape before. When every layer kept all heads and equally many neurons, the
-    plain config says so and the file is small. Else (`global` only) the weights are padded: kept units
-    first, then zeros, FFNs as wide as the widest; `layer_sizes` and `modeling_pruned.py` give the small model
-    to those who load with `trust_remote_code=True`.
+    to `kept`, and `shape` is its shape before. When every layer kept equally many neurons and all heads (or, where
+    config.json can say it, equally many), the plain config says so and the file is small. Else (`global` only) the
+    weights are padded: kept units first, then zeros, FFNs as wide as the widest; `layer_sizes` and
+    `modeling_pruned.py` give the small model to those who load with `trust_remote_code=True`.
 
     Raises ValueError when the model is not shrunk to `kept`, or is uneven with `native` allocation.
     """
@@ -82,18 +82,38 @@ def _write(
         raise ValueError("the model has not been shrunk to what is kept")
     width = max(neurons for _, neurons in sizes)
     fields: dict[str, Any] = {family(model).ffn_config: width}
-    if all(size == (shape.heads, width) for size in sizes):
+    heads = sizes[0][0]
+    if all(size == (heads, width) for size in sizes) and _declarable(shape, heads):
+        if heads < shape.heads:
+            fields |= _fewer_heads(family(model), shape, heads)
         model.save_pretrained(folder)
         _edit_config(folder, fields)
         return False
     if allocation == "native":
-        raise ValueError("native allocation needs all heads and equally many neurons in every layer")
+        raise ValueError("native allocation needs heads and neurons that a plain config can say")
     model.save_pretrained(folder, state_dict=_padded(model, stack, shape, width))
     fields["layer_sizes"] = sizes
     fields["auto_map"] = _auto_map(model)
     _edit_config(folder, fields)
     (folder / CODE_FILE).write_text(code_template(), "utf-8")
     return True
+
+
+def _declarable(shape: ModelShape, heads: int) -> bool:
+    """Whether config.json can say that every layer has so many heads.
+
+    Llama refuses heads that do not divide the hidden size, also when their width is given; a divisor's always do.
+    """
+    return heads == shape.heads or (shape.free_heads and heads > 0 and shape.heads % heads == 0)
+
+
+def _fewer_heads(names: Family, shape: ModelShape, heads: int) -> dict[str, int]:
+    fields = {
+        names.heads_config: heads * shape.queries,
+        names.key_heads_config: heads,
+        names.head_size_config: shape.head_size,
+    }
+    return {field: value for field, value in fields.items() if field is not None}
 
 
 def _auto_map(model: PreTrainedModel) -> dict[str, str]:

@@ -11,8 +11,9 @@ from pruning.knowledge.search import search
 from pruning.knowledge.steps import Step, Steps
 from pruning.knowledge.stream import Knowledge, Loss, Stream
 from pruning.knowledge.sublayers import Affine, Attention, FeedForward, Sublayer
-from pruning.masking.select import SLACK, keep_top
+from pruning.masking.select import keep_top
 from pruning.masking.units import SlotUnits
+from pruning.planning.even import SLACK
 
 
 @dataclass(frozen=True)

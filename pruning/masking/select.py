@@ -4,14 +4,14 @@ Budgets are upper bounds: what is kept never costs more, and the gap is smaller 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-SLACK = 1e-9
-"""Relative error that sums of costs in floating point may have."""
+from pruning.planning.even import SLACK, even_counts
 
 Scope = Literal["global", "local"]
 """Whether all units compete, or those of each group among themselves, every group keeping the same fraction."""
@@ -27,8 +27,8 @@ def keep_best(
 ) -> dict[str, Tensor]:
     """The best units within `budget`, at least one of each group: masks (bool) in the shapes of the scores.
 
-    `costs` is per unit and constant in a group. `even`: groups of one size and one cost keep one number of units,
-    whatever the scope. Raises ValueError when one unit of each group is too much.
+    `costs` is per unit and constant in a group. `even`: groups of one size and one cost keep one number of units
+    (`even_counts`), whatever the scope. Raises ValueError when one unit of each group is too much.
     """
     if even or scope == "local":
         sizes = {name: group.numel() for name, group in scores.items()}
@@ -47,9 +47,10 @@ def keep_counts(
     Raises ValueError when one unit of each group is too much.
     """
     if even:
-        _check_floor(sum(costs.values()), budget * (1 + SLACK))
-        width = math.floor(budget / sum(costs.values()) * (1 + SLACK))
-        return {name: min(size, width) for name, size in sizes.items()}
+        kinds = Counter((size, costs[name]) for name, size in sizes.items())
+        in_all = [groups * each for (_, each), groups in kinds.items()]
+        chosen = dict(zip(kinds, even_counts([size for size, _ in kinds], in_all, budget), strict=True))
+        return {name: chosen[size, costs[name]] for name, size in sizes.items()}
     part = budget / sum(size * costs[name] for name, size in sizes.items())
     wanted = [part * size for size in sizes.values()]
     counts = round_within(wanted, [costs[name] for name in sizes], list(sizes.values()), budget)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pruning.masking.learned import LearnedMasks, ScoredMask, StraightThrough
 from pruning.masking.select import keep_top, round_within
 from pruning.masking.units import Units
+from pruning.planning.even import even_counts
 
 START = 5.0
 """Thresholds start at this many temperatures: every group keeps 99.3 % of its units."""
@@ -64,7 +65,7 @@ class ThresholdMasks(LearnedMasks):
     """Masks of a whole model that keep each group's best units, as many as its threshold says.
 
     `owners` is the index of each group's threshold, which groups of equal size may share. `total` is the cost
-    of the whole model, with what no group holds.
+    of the whole model, with what no group holds. `even`: in the end the counts are such that a plain config says them.
     """
 
     shares: Tensor
@@ -76,11 +77,14 @@ class ThresholdMasks(LearnedMasks):
         owners: Sequence[int],
         thresholds: Thresholds,
         total: float,
+        *,
+        even: bool = False,
     ) -> None:
         named = list(zip(groups, owners, strict=True))
         sources = {name: ThresholdMask(groups[name].count, thresholds, owner) for name, owner in named}
         super().__init__(groups, sources, total)
         self.thresholds = thresholds
+        self.even = even
         self.limits = [0] * len(thresholds.values)
         self.costs = [0.0] * len(thresholds.values)
         for name, owner in named:
@@ -120,7 +124,11 @@ class ThresholdMasks(LearnedMasks):
     def select(self, budget: float) -> None:
         """Shift all thresholds alike until the groups cost `budget`, and round to whole units."""
         shift = self._shift_within(budget)
-        self._keep_counts(round_within(self._wanted(shift), self.costs, self.limits, budget))
+        if self.even:
+            counts = even_counts(self.limits, self.costs, budget, self._wanted(shift))
+        else:
+            counts = round_within(self._wanted(shift), self.costs, self.limits, budget)
+        self._keep_counts(counts)
         with torch.no_grad():
             self.thresholds.values.add_(shift * self.thresholds.temperature)
 

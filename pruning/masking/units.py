@@ -220,10 +220,10 @@ def _linears(model: PreTrainedModel, of: Callable[[Layer], tuple[nn.Linear, ...]
 def slot_units(
     model: PreTrainedModel, shape: ModelShape, measure: Measure, length: float, allocation: Allocation
 ) -> dict[str, SlotUnits]:
-    """Heads and neurons of every layer, named `0.heads`, `0.neurons`, ...; neurons only when `native`."""
+    """Heads and neurons of every layer, named `0.heads`, `0.neurons`, ...; `native` ones as a config can say."""
     groups = {}
     for layer in layers(model):
-        if allocation == "global":
+        if allocation == "global" or shape.free_heads:
             groups[f"{layer.index}.heads"] = head_units(layer, head_cost(shape, measure, length))
         groups[f"{layer.index}.neurons"] = neuron_units(layer, neuron_cost(shape, measure, length))
     return groups

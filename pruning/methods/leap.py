@@ -172,12 +172,14 @@ class Leap(LearnedMethod):
     settings: Settings
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> LeapTraining:
-        """Scores for every unit, and a threshold for every group; one for all where layers keep one width."""
+        """Scores for every unit, and a threshold for every group; one for each kind where layers have one size."""
         warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
         native = context.spec.allocation == "native"
-        owners = [0] * len(groups) if native else list(range(len(groups)))
+        kinds = [(group.count, group.cost) for group in groups.values()]
+        different = list(dict.fromkeys(kinds))
+        owners = [different.index(kind) for kind in kinds] if native else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
-        masks = ThresholdMasks(groups, owners, thresholds, context.total_cost)
+        masks = ThresholdMasks(groups, owners, thresholds, context.total_cost, even=native)
         pull = Regulariser(1 - context.spec.target_ratio, self.settings.strongest, self.settings.weakest)
         return LeapTraining(masks, pull, context.budget(groups), self.settings, steps)
 

@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 
 from pruning.model.layers import Layer, family, layers, take
 from pruning.planning.costs import Kept
+from pruning.planning.families import Family
 
 
 def shrink(model: PreTrainedModel, kept: Kept) -> None:
@@ -14,14 +15,14 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
     zero. A sub-layer that lost everything adds its output bias as a constant. The config is left as it is,
     because no config can say that layers differ.
 
-    Raises ValueError when `kept` does not fit the model, or leaves a layer fewer heads than its family allows.
+    Raises ValueError when `kept` does not fit the model, or leaves a layer fewer than its family allows.
     """
     stack = layers(model)
     if len(kept.heads) != len(stack):
         raise ValueError(f"kept names {len(kept.heads)} layers, the model has {len(stack)}")
     names = family(model)
     for layer, heads, neurons in zip(stack, kept.heads, kept.neurons, strict=True):
-        _check(layer, heads, neurons, names.fewest_heads)
+        _check(layer, heads, neurons, names)
         _shrink_attention(layer, heads)
         _shrink_ffn(layer, neurons)
         for name, value in (
@@ -32,9 +33,11 @@ def shrink(model: PreTrainedModel, kept: Kept) -> None:
                 setattr(layer.head_owner, name, value)
 
 
-def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...], fewest: int | None) -> None:
-    if len(heads) < (layer.heads if fewest is None else fewest):
+def _check(layer: Layer, heads: tuple[int, ...], neurons: tuple[int, ...], names: Family) -> None:
+    if len(heads) < (layer.heads if names.fewest_heads is None else names.fewest_heads):
         raise ValueError(f"layer {layer.index} cannot do with {len(heads)} heads in this family")
+    if len(neurons) < names.fewest_neurons:
+        raise ValueError(f"layer {layer.index} cannot do with {len(neurons)} neurons in this family")
     if max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons:
         raise ValueError(
             f"layer {layer.index} has {layer.heads} heads and {layer.neurons} neurons: fewer than kept names"

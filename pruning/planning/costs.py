@@ -126,7 +126,8 @@ def largest_ratio(
 
     One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
     of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
-    model. `native` allocation removes neurons only, as many in each layer. N:M has one ratio only.
+    model. `native` allocation removes as many neurons in each layer, and as many heads where config.json can say so.
+    N:M has one ratio only.
     """
     if granularity.kind == "n_m":
         return pattern_ratio(granularity)
@@ -144,7 +145,7 @@ def largest_ratio(
         case kind:
             floor = 1 if empties_sublayers and allocation == "global" else shape.layers
             heads = neurons = floor
-            if kind == "neuron" or allocation == "native":
+            if kind == "neuron" or (allocation == "native" and not shape.free_heads):
                 heads = shape.layers * shape.heads
             elif kind == "head":
                 neurons = shape.layers * shape.ffn

@@ -55,6 +55,8 @@ class Family:
     """Whether heads also score relative positions, projected by their own query and key (DeBERTa)."""
     fewest_heads: int | None = 0
     """How few heads the code of transformers lets a layer have; None when it must have all."""
+    fewest_neurons: int = 0
+    """How few neurons the code of transformers lets a layer have."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """Methods that cannot prune the family, and why."""
 
@@ -62,6 +64,11 @@ class Family:
     def decoder(self) -> bool:
         """Whether a token sees only itself and those before it."""
         return "causal-lm" in self.architectures
+
+    @property
+    def free_heads(self) -> bool:
+        """Whether config.json can say that all layers have fewer heads."""
+        return self.head_size_config is not None
 
     @property
     def fused(self) -> bool:
@@ -217,6 +224,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             ffn_config="n_inner",
             ffn_multiple=4,
             positions_config="n_positions",
+            fewest_neurons=1,  # its matrices cannot read nothing
             key_heads_config=None,
             head_size_config=None,
         ),

@@ -33,6 +33,9 @@ def obstacle(spec: PruneSpec, chosen: MethodInfo, family: Family) -> str | None:
         return family.unsupported[chosen.name]
     if chosen.empties_sublayers and family.fewest_heads and _removes_heads(spec):
         return "it may remove every head of a layer, which the family's code cannot do without"
+    kind = Granularity.parse(spec.granularity).kind
+    if chosen.empties_sublayers and family.fewest_neurons and kind in ("neuron", "structured"):
+        return "it may remove every neuron of a layer, which the family's code cannot do without"
     return None
 
 

@@ -14,9 +14,18 @@ def training_steps(training: Training, rows: int) -> int:
     return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
 
 
+CHARACTERS_PER_TOKEN = 4.5
+"""A guess, before anything is tokenised."""
+
+
 def training_rows(spec: PruneSpec, data: DataSummary) -> int:
-    """Rows that are trained on: without a validation split a part of them is held out."""
+    """Rows that are trained on: without a validation split a part of them is held out.
+
+    The lines of a text become windows; how many is guessed from the characters.
+    """
     rows = data.splits["train"]
+    if data.layout == "lines":
+        rows = math.ceil(rows * data.mean_characters / CHARACTERS_PER_TOKEN / spec.max_length)
     if data.splits.get("validation"):
         return rows
     return rows - max(1, round(rows * spec.evaluate.validation_fraction))

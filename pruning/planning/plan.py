@@ -11,16 +11,16 @@ from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import largest_ratio, total_cost
-from pruning.planning.shape import ModelShape
+from pruning.planning.costs import largest_ratio, total_cost, unit_costs
+from pruning.planning.even import SLACK, even_counts
 from pruning.planning.families import Family, family_of
-from pruning.planning.length import check_length
+from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
 from pruning.planning.settle import choose, settle, settle_dense
+from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
 
-_CHARACTERS_PER_TOKEN = 4.5
 _SHORTEST_WINDOW = 32
 _USUAL_STRIDE = 128
 
@@ -194,7 +194,7 @@ def _overlap(spec: PruneSpec) -> int | None:
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
     if data.layout == "lines":
         return float(spec.max_length)
-    return min(max(1.0, data.mean_characters / _CHARACTERS_PER_TOKEN), float(spec.max_length))
+    return min(max(1.0, data.mean_characters / CHARACTERS_PER_TOKEN), float(spec.max_length))
 
 
 def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
@@ -226,7 +226,26 @@ def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, length
             nearest=nearest,
             remedy=f"The nearest reachable target_ratio is {nearest}.",
         )
+    if spec.allocation == "native" and shape.free_heads:
+        _check_even(spec, shape, lengths)
     return nearest
+
+
+def _check_even(spec: PruneSpec, shape: ModelShape, lengths: list[float]) -> None:
+    """Layers of one size change their heads by whole divisors, and the neurons must make up for that."""
+    granularity, measure = Granularity.parse(spec.granularity), spec.target_measure or "weights"
+    if granularity.kind != "structured":
+        return
+    for length in lengths:
+        units = [shape.layers * each for each in unit_costs(shape, granularity, measure, length)]
+        budget = (1 - spec.target_ratio) * total_cost(shape, measure, length)
+        kept = math.sumprod(even_counts([shape.heads, shape.ffn], units, budget), units)
+        if budget - kept > units[1] * (1 + SLACK):
+            raise TargetUnreachable(
+                f"No number of heads and neurons, the same in every layer, comes to target_ratio {spec.target_ratio}.",
+                nearest=1 - kept / total_cost(shape, measure, length),
+                remedy="Leave allocation out, or use granularity neuron.",
+            )
 
 
 def _kind(spec: PruneSpec) -> ResultKind:

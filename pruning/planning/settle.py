@@ -10,10 +10,10 @@ from jsonschema.exceptions import best_match
 from pruning.errors import InvalidSpec
 from pruning.planning.catalogue import MethodInfo, method, methods
 from pruning.planning.costs import block_matrices
-from pruning.planning.shape import ModelShape
 from pruning.planning.families import Family
 from pruning.planning.fit import check_fit, obstacle
 from pruning.planning.pattern import check_groups, check_options, exact_ratio
+from pruning.planning.shape import ModelShape
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
 
 _LARGEST_BLOCK = 128
@@ -83,7 +83,7 @@ def settle(
             "target_measure": _measure(spec, chosen, granularity),
             "finetune": _finetune(spec, chosen, trained),
             "recover": recover,
-            "distill": _distill(spec, chosen, trains=chosen.needs_training or recover is not False),
+            "distill": _distill(spec, chosen, shape, trains=chosen.needs_training or recover is not False),
         }
     )
 
@@ -125,7 +125,7 @@ def _common_divisors(sizes: Iterable[int]) -> str:
 
 
 def _check_allocation(spec: PruneSpec, granularity: Granularity) -> None:
-    """A config can say one number of neurons for all layers, and nothing else that these granularities remove."""
+    """A config can say one number of neurons for all layers, some also one of heads, which neurons must make exact."""
     if spec.allocation == "global" or granularity.kind in ("structured", "neuron"):
         return
     if not granularity.removes:
@@ -135,9 +135,9 @@ def _check_allocation(spec: PruneSpec, granularity: Granularity) -> None:
             remedy="Leave allocation out: such a model loads natively anyway.",
         )
     raise InvalidSpec(
-        f"allocation 'native' keeps all heads, and as many neurons in every layer; {spec.granularity} does not.",
+        f"allocation 'native' makes layers of one size, exact to a neuron in every layer; {spec.granularity} does not.",
         param="/allocation",
-        remedy="Use granularity neuron, or leave allocation out.",
+        remedy="Use granularity neuron or structured, or leave allocation out.",
     )
 
 
@@ -189,7 +189,13 @@ def _finetune(spec: PruneSpec, chosen: MethodInfo, trained: bool) -> Finetune | 
     return finetune
 
 
-def _distill(spec: PruneSpec, chosen: MethodInfo, *, trains: bool) -> Distill | bool:
+def _distill(spec: PruneSpec, chosen: MethodInfo, shape: ModelShape, *, trains: bool) -> Distill | bool:
+    if isinstance(spec.distill, Distill) and spec.distill.attention and shape.queries > 1:
+        raise InvalidSpec(
+            "Attention is compared head by head, and in this model several queries share a key.",
+            param="/distill/attention",
+            remedy="Set distill.attention to 0; hidden states can be compared.",
+        )
     if isinstance(spec.distill, Distill) and not trains:
         raise InvalidSpec(
             "Nothing is trained after pruning, so nothing can be distilled.",

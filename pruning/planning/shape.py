@@ -25,10 +25,12 @@ class ModelShape:
 
     Where `queries` query heads share one key and one value (grouped queries), a head is one of the keys and values with
     all its queries. A head's features are `queries` * `head_size`; a layer's are `hidden` unless config.json says how
-    wide a head is. `causal` says that a token sees only itself and those before it.
+    wide a head is. `causal` says that a token sees only itself and those before it, `free_heads` that config.json can
+    say that all layers have fewer heads.
+
     A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
-    key and value. Of disentangled attention (He et al. 2021, equation 4), `positions` is how many relative positions
-    every layer projects, `position_terms` how many products with them its scores add up.
+    key and value, and one all FFN inputs. Of disentangled attention (He et al. 2021, equation 4), `positions` is how
+    many relative positions every layer projects, `position_terms` how many products with them its scores add up.
     """
 
     layers: int
@@ -42,6 +44,7 @@ class ModelShape:
     position_terms: int = 0
     queries: int = 1
     causal: bool = False
+    free_heads: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -67,6 +70,7 @@ class ModelShape:
             fused=family.fused,
             queries=queries,
             causal=family.decoder,
+            free_heads=family.free_heads,
         )
         return shape._disentangled(config) if family.disentangled else shape
 
@@ -111,7 +115,9 @@ class ModelShape:
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
         """(outputs, inputs) of one layer's matrices: those of the attention, FFN in, FFN out."""
-        return (*self.attention, (self.ffn_inputs * self.ffn, self.hidden), (self.hidden, self.ffn))
+        gates = 1 if self.fused else self.ffn_inputs
+        inputs = ((self.ffn_inputs // gates * self.ffn, self.hidden),) * gates
+        return (*self.attention, *inputs, (self.hidden, self.ffn))
 
 
 def _queries(config: Mapping[str, Any], family: Family, heads: int) -> int:

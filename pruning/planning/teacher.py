@@ -7,8 +7,8 @@ from typing import Any
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, PruningError
-from pruning.planning.shape import ModelShape
 from pruning.planning.families import family_of
+from pruning.planning.shape import ModelShape
 from pruning.spec import Distill, PruneSpec, Task
 
 Config = Mapping[str, Any]

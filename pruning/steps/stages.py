@@ -32,6 +32,8 @@ MODEL = "model"
 MASKS = "masks.safetensors"
 _RECOVERED = "recovered.safetensors"
 _PROBE_ROWS = 32
+_PROBE_LOGITS = 2_000_000
+"""How many logits are compared at most where each token has one for every word; they are written as JSON."""
 
 
 def finetune(job: Job) -> Path:
@@ -193,8 +195,13 @@ def check_shrunk(job: Job, outcome: Outcome) -> float | None:
 
 
 def probe(job: Job) -> Batch:
-    """A few evaluation rows as one batch, for comparing models."""
-    return job.data.evaluation.batch(range(min(_PROBE_ROWS, len(job.data.evaluation))))
+    """A few evaluation rows as one batch, for comparing models; of text fewer and shorter ones."""
+    rows = job.data.evaluation
+    if job.plan.task != "causal-lm":
+        return rows.batch(range(min(_PROBE_ROWS, len(rows))))
+    batch = rows.batch(range(min(2, len(rows))))
+    tokens = max(8, _PROBE_LOGITS // (2 * len(job.tokenizer)))
+    return {name: values[:, :tokens] for name, values in batch.items()}
 
 
 def logits(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -33,8 +33,8 @@ def evaluate(
 ) -> Evaluated:
     """Run the model over all rows in eval mode; the batches depend on the rows only, so results compare.
 
-    `batch_tokens` bounds rows times length of a batch, by default as the task says; `on_progress` gets the done fraction after every
-    batch. Raises Canceled when `should_stop` says so.
+    `batch_tokens` bounds rows times length of a batch, by default as the task says; `on_progress` gets the done
+    fraction after every batch. Raises Canceled when `should_stop` says so.
     """
     model.eval()
     answers: dict[int, Any] = {}

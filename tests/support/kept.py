@@ -23,13 +23,16 @@ EVEN = Kept(heads=((0, 1, 2, 3),) * 3, neurons=((0, 9, 30), (1, 2, 47), (4, 5, 6
 
 
 def uneven(family: str) -> Kept:
-    """UNEVEN, with the heads that no layer of the family can do without."""
+    """UNEVEN, with the heads and neurons that no layer of the family can do without."""
+    heads, neurons = UNEVEN.heads, UNEVEN.neurons
     match FAMILIES[family].fewest_heads:
         case None:
-            return UNEVEN.model_copy(update={"heads": EVEN.heads})
+            heads = EVEN.heads
         case 1:
-            return UNEVEN.model_copy(update={"heads": ((0, 2), (3,), (1, 2, 3))})
-    return UNEVEN
+            heads = ((0, 2), (3,), (1, 2, 3))
+    if FAMILIES[family].fewest_neurons:
+        neurons = (*neurons[:2], (11,))
+    return Kept(heads=heads, neurons=neurons)
 
 
 def _masks(model: PreTrainedModel, kept: Kept) -> Iterator[tuple[nn.Linear, Tensor]]:

@@ -37,6 +37,10 @@ class Run:
         method = create(self.spec.method, SETTINGS | settings)
         return method.prune(self.context())
 
+    def prune_once(self, **settings: Any) -> Outcome:
+        """By a method that does not train."""
+        return create(self.spec.method, settings).prune(self.context())
+
     def context(self) -> Context:
         return Context(
             spec=self.spec,

@@ -200,8 +200,9 @@ def tiny_model(
     variant: Mapping[str, Any] = MappingProxyType({}),
     **sizes: int,
 ) -> PreTrainedModel:
-    """A random model with a task head (decoders: that of the vocabulary), in eval mode; biases and norms are random too, so that they matter.
+    """A random model with a task head, in eval mode; biases and norms are random too, so that they matter.
 
+    A decoder has the head of its vocabulary, whatever the task.
     `sizes` are `layers`, `hidden`, `heads`, `ffn` and `queries`; `variant` are other fields of the configuration.
     """
     config = tiny_config(family, num_labels=1 if task == "regression" else num_labels, **sizes)

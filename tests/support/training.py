@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from pruning.data.rows import examples, summarise
 from pruning.spec import PruneSpec
 from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
-from tests.support.data import write_dataset
+from tests.support.data import lines, write_dataset, write_jsonl
 from tests.support.models import save_tiny
 
 
@@ -39,6 +39,17 @@ def classroom(folder: Path, *, rows: int = 50, family: str = "bert", **sizes: in
         list(examples(data_dir / "train.jsonl", data)), load_tokenizer(model_dir, config), request
     )
     return Classroom(model_dir, task, found)
+
+
+def reading_room(folder: Path, *, family: str = "llama", rows: int = 60, **sizes: int) -> Classroom:
+    """The same for a decoder and plain text."""
+    model_dir = save_tiny(folder / "model", family, **sizes)
+    write_jsonl(folder / "data" / "train.jsonl", lines(rows))
+    config, data = load_config(model_dir), summarise(folder / "data")
+    task = Task.of("causal-lm", data, config)
+    text = list(examples(folder / "data" / "train.jsonl", data))
+    tokenizer = load_tokenizer(model_dir, config)
+    return Classroom(model_dir, task, task.encode(text, tokenizer, PruneSpec(target_ratio=0, max_length=16)))
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -122,3 +122,9 @@ def test_gpt2_is_saved_as_it_came(tmp_path):
     weight = turned.transformer.h[0].attn.c_attn.weight
     assert torch.equal(weight, weights["transformer.h.0.attn.c_attn.weight"].T + 1)
     assert turned.lm_head.weight is turned.transformer.wte.weight
+
+
+def test_what_gpt2_cannot_do_without_is_not_removed():
+    for few in ((((0,), (), (0,)), ((0,),) * 3), (((0,),) * 3, ((0,), (), (0,)))):
+        with pytest.raises(ValueError, match="layer 1 cannot do with 0"):
+            shrink(tiny_model("gpt2", layers=3), Kept(heads=few[0], neurons=few[1]))

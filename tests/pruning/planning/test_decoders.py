@@ -1,0 +1,158 @@
+"""Planning for decoders: tasks, windows, layers of one size, and what is refused."""
+
+import pytest
+
+from pruning.data.rows import DataSummary
+from pruning.errors import InvalidData, InvalidModel, InvalidSpec, TargetUnreachable
+from pruning.planning.families import FAMILIES
+from pruning.planning.plan import resolve
+from pruning.planning.shape import ModelShape
+from pruning.spec import Distill, PruneSpec
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 512,
+    "max_position_embeddings": 2048,
+}
+GPT2 = {
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "n_embd": 128,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_inner": None,
+    "n_positions": 256,
+}
+BERT = LLAMA | {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 512}
+
+
+def data(**changes):
+    fields = {
+        "splits": {"train": 1000, "validation": 20},
+        "columns": {"text": "text"},
+        "text": "text",
+        "mean_characters": 90.0,
+        "sha256": {"train.jsonl": "0" * 64},
+    }
+    return DataSummary(**fields | changes)
+
+
+LABELLED = data(label="label", classes=("0", "1"), columns={"text": "text", "label": "integer"})
+
+
+def plan(config=LLAMA, summary=None, **request):
+    return resolve(
+        PruneSpec(**{"target_ratio": 0.5, "method": "magnitude"} | request), config, summary or data()
+    )
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2])
+def test_lines_and_a_trained_decoder_need_no_choice(config):
+    found = plan(config)
+    assert (found.task, found.trained_head, found.kind) == ("causal-lm", True, "shrunk")
+    assert (found.spec.finetune, found.spec.doc_stride, found.length) == (False, None, 128)
+    assert resolve(found.spec, config, data()) == found
+    assert plan(config, method="auto").method == "leap"
+
+
+def test_a_body_without_its_head_is_trained_first():
+    assert not plan(LLAMA | {"architectures": ["LlamaModel"]}).trained_head
+
+
+def test_sizes_are_read_by_family():
+    assert ModelShape.from_config(GPT2) == ModelShape(
+        layers=2, hidden=128, heads=4, head_size=32, ffn=512, fused=True, causal=True
+    )
+    wide = ModelShape.from_config(LLAMA | {"model_type": "qwen3", "head_dim": 64})
+    assert (wide.heads, wide.queries, wide.head_size, wide.width) == (4, 2, 64, 512)
+    assert wide.matrices == ((512, 128), (256, 128), (256, 128), (128, 512), *((512, 128),) * 2, (128, 512))
+    alone = ModelShape.from_config({name: value for name, value in LLAMA.items() if "key_value" not in name})
+    assert (alone.heads, alone.queries) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3"),
+        ({"num_key_value_heads": 16}, "num_key_value_heads"),
+        ({"head_dim": 0}, "head_dim"),
+        ({"hidden_size": 100}, "hidden_size = 100"),
+    ],
+)
+def test_a_bad_config_is_refused_by_field(change, field):
+    with pytest.raises(InvalidModel, match=field):
+        ModelShape.from_config(LLAMA | change)
+
+
+def test_other_decoders_are_refused_with_the_list():
+    with pytest.raises(InvalidModel, match="falcon") as caught:
+        plan(LLAMA | {"model_type": "falcon"})
+    decoders = caught.value.remedy.partition("decoders")[2]
+    assert {name.strip(" .") for name in decoders.split(",")} == {
+        name for name, family in FAMILIES.items() if family.decoder
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "summary", "request_", "error", "param"),
+    [
+        (LLAMA, LABELLED, {}, InvalidSpec, "/task"),
+        (LLAMA, data(), {"task": "regression"}, InvalidSpec, "/task"),
+        (BERT, data(), {}, InvalidSpec, "/task"),
+        (BERT, data(), {"task": "sequence-classification"}, InvalidData, "/columns/label"),
+        (LLAMA, LABELLED, {"task": "causal-lm"}, InvalidData, "/task"),
+        (LLAMA, data(), {"label_names": ("a", "b")}, InvalidSpec, "/label_names"),
+        (LLAMA, data(), {"doc_stride": 65}, InvalidSpec, "/doc_stride"),
+        (GPT2, data(), {"max_length": 257}, InvalidSpec, "/max_length"),
+        (LLAMA, data(), {"method": "kprune"}, InvalidSpec, "/method"),
+        (LLAMA, data(), {"method": "cofi"}, InvalidSpec, "/method"),
+        (GPT2, data(), {"method": "cofi", "granularity": "neuron"}, InvalidSpec, "/method"),
+        (
+            LLAMA,
+            data(),
+            {"recover": True, "distill": Distill(attention=1.0)},
+            InvalidSpec,
+            "/distill/attention",
+        ),
+        (LLAMA, data(), {"granularity": "head", "allocation": "native"}, InvalidSpec, "/allocation"),
+        (LLAMA, data(), {"granularity": "block:48x4"}, InvalidSpec, "/granularity"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_field(config, summary, request_, error, param):
+    with pytest.raises(error) as caught:
+        plan(config, summary, **request_)
+    assert caught.value.param == param
+    assert caught.value.remedy
+
+
+def test_attention_can_be_compared_where_every_query_has_its_key():
+    found = plan(GPT2, recover=True, distill=Distill(attention=1.0))
+    assert found.spec.distill == Distill(attention=1.0)
+
+
+def test_layers_of_one_size_reach_further_where_a_config_can_say_heads():
+    llama, gpt2 = (plan(config, allocation="native").largest_ratio for config in (LLAMA, GPT2))
+    assert llama > 0.7
+    assert gpt2 < 0.67  # the FFNs are two thirds
+
+
+def test_layers_of_one_size_that_cannot_come_to_a_ratio_are_refused_with_the_nearest():
+    """Two heads are most of the model: with both too much stays, with one too little, whatever the few neurons do."""
+    few = LLAMA | {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 4}
+    with pytest.raises(TargetUnreachable, match="the same in every layer") as caught:
+        plan(few, allocation="native", target_ratio=0.25, target_measure="weights")
+    nearest = caught.value.nearest
+    assert 0.4 < nearest < 0.6
+    assert plan(few, allocation="native", target_ratio=nearest, target_measure="weights").kind == "shrunk"
+
+
+def test_steps_are_guessed_from_the_characters():
+    """1000 lines of 90 characters are about 156 windows of 128 tokens: 3 epochs of 20 steps of 8."""
+    assert plan(method="leap", settings={"batch_size": 8, "epochs": 3}).method == "leap"
+    with pytest.raises(InvalidSpec, match=r"\d+ optimizer steps are too short"):
+        plan(summary=data(splits={"train": 10, "validation": 2}), method="leap", settings={"batch_size": 8})
