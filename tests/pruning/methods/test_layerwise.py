@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from pruning.delivery.count import count
 from pruning.delivery.export import export
-from pruning.delivery.load_check import check
 from pruning.errors import Canceled, OutOfMemory
 from pruning.knowledge.draw import Draw
 from pruning.layerwise.memory import Need
@@ -21,7 +20,6 @@ from pruning.methods import METHODS, Context, Outcome, create
 from pruning.methods._layerwise import LayerwiseMethod, sites
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import total_cost, unit_costs
-from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.spec import Event, Granularity, StopReason
 from tests.support.kprune import context, random_rows
@@ -112,21 +110,6 @@ def test_every_family_is_pruned_and_compensated(family: str, tmp_path: Path) -> 
         check_exact(model, asked, outcome)
         errors[method] = [notes["error"] for notes in outcome.details["linears"].values()]
     assert all(less < more for less, more in zip(errors["sparsegpt"], errors["wanda"], strict=True))
-
-
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_an_export_answers_the_same_in_a_fresh_process(family: str, tmp_path: Path) -> None:
-    model = tiny_model(family)
-    _, outcome = run(model, tmp_path / "work", "sparsegpt", "2:4")
-    assert outcome.weight_masks is not None
-    inputs = tiny_inputs(model)
-    tokenizer = tiny_tokenizer(family)
-    shape = given(model, tmp_path, "sparsegpt", "2:4").shape
-    export(model, tokenizer, shape, None, "global", tmp_path / "model")
-    task = "causal-lm" if family in DECODERS else "sequence-classification"
-    listed = {name: value.tolist() for name, value in inputs.items()}
-    expected = said(model).flatten(1).tolist()
-    check(tmp_path / "model", listed, expected, AUTO_CLASSES[cast(Any, task)])
 
 
 @pytest.mark.parametrize("method", [*LAYERWISE, "magnitude"])
