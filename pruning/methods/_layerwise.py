@@ -1,30 +1,27 @@
 """What methods share that prune layer by layer, by what each linear reads on calibration rows: the run."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from pruning.knowledge.draw import Draw
 from pruning.knowledge.pulse import Pulse
-from pruning.knowledge.steps import load_tensors, save_tensors
+from pruning.layerwise.finished import Finished
 from pruning.layerwise.memory import Meter, Need
 from pruning.layerwise.obs import Compressed
 from pruning.layerwise.owl import kept_fractions, outliers
-from pruning.layerwise.patterns import Groups, Pattern, Rows, Tiles
+from pruning.layerwise.patterns import Pattern
 from pruning.layerwise.scores import wanda
+from pruning.layerwise.shares import pattern, unit_counts
+from pruning.layerwise.sites import Site, sites
 from pruning.layerwise.statistics import Gram, InputSquares, Statistic
 from pruning.layerwise.stream import Stream
-from pruning.masking.select import keep_counts, round_within
 from pruning.masking.units import WeightUnits
 from pruning.methods import Context, Method, Outcome
-from pruning.model.layers import layers
 
 Solver = Callable[[Tensor, Pattern], Compressed]
 """Prunes a weight (outputs, inputs) to a pattern."""
@@ -66,42 +63,6 @@ class LayerwiseSettings(Method.Settings):
     )
 
 
-@dataclass(frozen=True)
-class Site:
-    """The groups of those linears of one layer, by name, that read the same inputs."""
-
-    groups: Mapping[str, WeightUnits]
-
-    @property
-    def reader(self) -> nn.Module:
-        """One of the linears: what it reads, all read.
-
-        The last, as query and key of DeBERTa also project relative positions, which count for none of the three.
-        """
-        return list(self.groups.values())[-1].linear
-
-    @property
-    def inputs(self) -> int:
-        """How many inputs they have."""
-        return next(iter(self.groups.values())).linear.in_features
-
-
-def sites(model: PreTrainedModel, groups: Mapping[str, WeightUnits]) -> list[list[Site]]:
-    """The sites of every layer that have groups, in the order in which they compute."""
-    names = {group.linear: name for name, group in groups.items()}
-    found = []
-    for layer in layers(model):
-        together = (
-            (layer.query, layer.key, layer.value),
-            (layer.attention_out,),
-            layer.ffn_in,
-            (layer.ffn_out,),
-        )
-        named = [[names[linear] for linear in dict.fromkeys(each) if linear in names] for each in together]
-        found.append([Site({name: groups[name] for name in each}) for each in named if each])
-    return found
-
-
 class LayerwiseMethod(Method):
     """A method that prunes the linears of a layer by what they read, then goes on with what that layer now says.
 
@@ -140,7 +101,6 @@ class _Run:
         self._method = method
         self._settings = method.settings
         self._context = context
-        context.work.mkdir(parents=True, exist_ok=True)
         found = context.groups()
         self._groups = {name: group for name, group in found.items() if isinstance(group, WeightUnits)}
         self._sites = sites(context.model, self._groups)
@@ -154,8 +114,7 @@ class _Run:
         stages = max(map(len, self._sites)) if self._settings.true_sequential else 1
         passes = 2 + stages + (2 if owl else 0)
         self._pulse = Pulse(context, len(self._sites) * len(self._batches) * passes)
-        self._notes: dict[str, dict[str, float]] = {}
-        self._masks: dict[str, Tensor] = {}
+        self._finished = Finished(context.work)
 
     def prune(self) -> Outcome:
         context = self._context
@@ -171,7 +130,8 @@ class _Run:
             context.model, self._batches, tick, half=_HALVES.get(context.spec.precision)
         ) as stream:
             fractions = self._fractions(stream)
-            counts = self._counts(fractions)
+            budget = context.budget(self._groups)
+            counts = unit_counts(self._sites, context.granularity, budget, fractions)
             for index in range(len(self._sites)):
                 self._layer(stream, index, counts)
                 self._pulse.begin(f"passing layer {index}", 1.0)
@@ -179,12 +139,12 @@ class _Run:
         meter.look()
         return context.outcome(
             self._groups,
-            self._masks,
+            self._finished.masks,
             rows=len(self._draw),
             tokens=int(self._draw.lengths.sum()),
             memory=dict(meter.report(need)),
-            linears=self._notes,
-            **({} if fractions is None else {"layer_fractions": list(fractions)}),
+            linears=self._finished.notes,
+            **({} if fractions is None else {"layer_fractions": fractions}),
         )
 
     def _need(self) -> Need:
@@ -197,18 +157,17 @@ class _Run:
         workspace = max(method.workspace(*group.linear.weight.shape) for group in self._groups.values())
         return Need.of(self._context.shape, self._batches, statistics, workspace)
 
-    def _fractions(self, stream: Stream) -> Sequence[float] | None:
+    def _fractions(self, stream: Stream) -> list[float] | None:
         """What each layer keeps of its groups' weights; None where all keep the same."""
         if self._settings.layer_ratios == "uniform":
             return None
-        path = self._context.work / "fractions.safetensors"
-        if not path.exists():
+        found = self._finished.fractions()
+        if found is None:
             prunable = sum(group.count * group.cost for group in self._groups.values())
             ratio = 1 - self._context.budget(self._groups) / prunable
             found = kept_fractions(self._outliers(stream), ratio, self._settings.outlier_spread)
-            save_tensors(path, {}, {str(index): fraction for index, fraction in enumerate(found)})
-        _, notes = load_tensors(path)
-        return [notes[str(index)] for index in range(len(notes))]
+            self._finished.save_fractions(found)
+        return found
 
     def _outliers(self, stream: Stream) -> list[float]:
         """The outliers of every layer of the dense model."""
@@ -227,43 +186,12 @@ class _Run:
         stream.rewind()
         return found
 
-    def _counts(self, fractions: Sequence[float] | None) -> dict[str, int]:
-        """How many units each group keeps."""
-        granularity = self._context.granularity
-        if granularity.kind == "n_m" and granularity.shape:
-            zeros, size = granularity.shape
-            return {name: group.count // size * (size - zeros) for name, group in self._groups.items()}
-        sizes = {name: group.count for name, group in self._groups.items()}
-        costs = {name: group.cost for name, group in self._groups.items()}
-        budget = self._context.budget(self._groups)
-        if fractions is None:
-            return keep_counts(sizes, costs, budget)
-        wanted = {
-            name: fraction * sizes[name]
-            for fraction, layer in zip(fractions, self._sites, strict=True)
-            for site in layer
-            for name in site.groups
-        }
-        names = list(wanted)
-        limits = [sizes[name] for name in names]
-        counts = round_within(list(wanted.values()), [costs[name] for name in names], limits, budget)
-        return dict(zip(names, counts, strict=True))
-
-    def _pattern(self, group: WeightUnits, count: int) -> Pattern:
-        granularity = self._context.granularity
-        if granularity.kind == "n_m" and granularity.shape:
-            return Groups(*granularity.shape)
-        if granularity.kind == "unstructured" and self._method.by_rows:
-            return Rows(count)
-        return Tiles(count, group.block)
-
     def _layer(self, stream: Stream, index: int, counts: Mapping[str, int]) -> None:
         """Prune one layer, or put back what an earlier attempt made of it."""
-        path = self._path(index)
-        if path.exists():
-            self._restore(index, path)
-            return
         layer = self._sites[index]
+        if self._finished.restore(index, layer):
+            self._pulse.skip(2 * len(self._batches))
+            return
         stages = [[site] for site in layer] if self._settings.true_sequential else [layer]
         for stage in stages:
             self._pulse.begin(f"reading layer {index}", 1.0)
@@ -271,7 +199,7 @@ class _Run:
             stream.collect(index, found)
             for site in stage:
                 self._site(site, found.pop(site.reader), counts, len(self._batches) / len(layer))
-        self._save(index, path)
+        self._finished.save(index, layer)
 
     def _site(self, site: Site, statistic: Statistic, counts: Mapping[str, int], work: float) -> None:
         """Prune the linears of a site, in the model."""
@@ -280,43 +208,10 @@ class _Run:
         for name, group in site.groups.items():
             self._pulse.beat()
             dense = group.linear.weight.detach().clone()
-            done = solve(dense, self._pattern(group, counts[name]))
-            group.linear.weight.data.copy_(done.weight)
-            self._finish(
-                name, group, group.collapse(done.kept), done.notes | _error(dense, done.weight, statistic)
-            )
+            asked = pattern(group, counts[name], self._context.granularity, by_rows=self._method.by_rows)
+            found = solve(dense, asked)
+            self._finished.add(name, group, found, _error(dense, found.weight, statistic))
         self._pulse.skip(work)
-
-    def _finish(self, name: str, group: WeightUnits, mask: Tensor, notes: Mapping[str, float]) -> None:
-        group.clear(mask)
-        self._masks[name] = mask
-        self._notes[name] = {"kept": float(mask.float().mean()), **notes}
-
-    def _path(self, index: int) -> Path:
-        return self._context.work / f"layer-{index:03}.safetensors"
-
-    def _save(self, index: int, path: Path) -> None:
-        tensors: dict[str, Tensor] = {}
-        notes: dict[str, float] = {}
-        for site in self._sites[index]:
-            for name, group in site.groups.items():
-                tensors |= {f"{name}:weight": group.linear.weight, f"{name}:kept": self._masks[name]}
-                notes |= {f"{name}:{note}": value for note, value in self._notes[name].items()}
-        save_tensors(path, tensors, notes)
-
-    def _restore(self, index: int, path: Path) -> None:
-        tensors, notes = load_tensors(path)
-        for site in self._sites[index]:
-            for name, group in site.groups.items():
-                device = group.linear.weight.device
-                group.linear.weight.data.copy_(tensors[f"{name}:weight"])
-                told = {
-                    note.rpartition(":")[2]: value
-                    for note, value in notes.items()
-                    if note.startswith(f"{name}:")
-                }
-                self._finish(name, group, tensors[f"{name}:kept"].to(device), told)
-        self._pulse.skip(2 * len(self._batches))
 
 
 def _error(dense: Tensor, pruned: Tensor, statistic: Statistic) -> dict[str, float]:
