@@ -16,8 +16,9 @@ from pruning.delivery.export import export
 from pruning.errors import Canceled, OutOfMemory
 from pruning.knowledge.draw import Draw
 from pruning.layerwise.memory import Need
+from pruning.layerwise.sites import sites
 from pruning.methods import METHODS, Context, Outcome, create
-from pruning.methods._layerwise import LayerwiseMethod, sites
+from pruning.methods._layerwise import LayerwiseMethod
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import total_cost, unit_costs
 from pruning.planning.plan import Plan
