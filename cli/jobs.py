@@ -36,7 +36,7 @@ def submit(
     task: Annotated[
         str | None,
         typer.Option(
-            help="sequence-classification, regression, token-classification or question-answering; "
+            help="sequence-classification, regression, token-classification, question-answering or causal-lm; "
             "default: inferred."
         ),
     ] = None,

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pruning.model.conv1d import as_stored
 from pruning.model.layers import Layer, family, layers, prunable_linears
 from pruning.planning.costs import Kept
-from pruning.planning.families import AUTO_CLASSES, Family
+from pruning.planning.families import AUTO_CLASSES
+from pruning.planning.family import Family
 from pruning.planning.shape import ModelShape
 from pruning.spec import Allocation
 

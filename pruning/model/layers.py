@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.errors import InvalidModel
-from pruning.planning.families import FAMILIES, Family
+from pruning.planning.families import FAMILIES
+from pruning.planning.family import Family
 
 Part = TypeVar("Part", bound=nn.Module)
 

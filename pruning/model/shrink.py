@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from pruning.model.layers import Layer, family, layers, take
 from pruning.planning.costs import Kept
-from pruning.planning.families import Family
+from pruning.planning.family import Family
 
 
 def shrink(model: PreTrainedModel, kept: Kept) -> None:

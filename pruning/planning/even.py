@@ -4,6 +4,11 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
+from pruning.errors import TargetUnreachable
+from pruning.planning.costs import total_cost, unit_costs
+from pruning.planning.shape import ModelShape
+from pruning.spec import Granularity, PruneSpec
+
 SLACK = 1e-9
 """Relative error that sums of costs in floating point may have."""
 
@@ -50,3 +55,25 @@ def even_counts(
 
 def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def check_even(spec: PruneSpec, shape: ModelShape, length: float) -> None:
+    """Raise TargetUnreachable where neurons cannot make up for heads that change by whole divisors.
+
+    `spec` asks for layers of one size, of a model whose config.json can say their heads; `length` is that of a row.
+    """
+    granularity, measure = Granularity.parse(spec.granularity), spec.target_measure or "weights"
+    if granularity.kind != "structured":
+        return
+    units = [shape.layers * each for each in unit_costs(shape, granularity, measure, length)]
+    dense = total_cost(shape, measure, length)
+    budget = (1 - spec.target_ratio) * dense
+    counts = even_counts([shape.heads, shape.ffn], units, budget)
+    kept = sum(count * each for count, each in zip(counts, units, strict=True))
+    if budget - kept > units[1] * (1 + SLACK):
+        nearest = math.floor((1 - kept / dense) * 1e4) / 1e4
+        raise TargetUnreachable(
+            f"No number of heads and neurons, the same in every layer, comes to target_ratio {spec.target_ratio}.",
+            nearest=nearest,
+            remedy=f"The nearest reachable target_ratio is {nearest}; or leave allocation out.",
+        )

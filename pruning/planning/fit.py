@@ -2,7 +2,7 @@
 
 from pruning.errors import InvalidSpec
 from pruning.planning.catalogue import MethodInfo, methods
-from pruning.planning.families import Family
+from pruning.planning.family import Family
 from pruning.spec import Granularity, PruneSpec
 
 

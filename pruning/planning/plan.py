@@ -11,18 +11,17 @@ from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import largest_ratio, total_cost, unit_costs
-from pruning.planning.even import SLACK, even_counts
-from pruning.planning.families import Family, family_of
+from pruning.planning.costs import largest_ratio, total_cost
+from pruning.planning.even import check_even
+from pruning.planning.families import family_of
+from pruning.planning.family import Family
 from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
+from pruning.planning.windows import doc_stride
 from pruning.report import Notice, ResultKind
 from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
-
-_SHORTEST_WINDOW = 32
-_USUAL_STRIDE = 128
 
 
 class Plan(Model):
@@ -75,7 +74,7 @@ def resolve(
     if teacher is not None:
         check_teacher(settled, config, teacher)
         check_teacher_labels(task, data, config, teacher, spec.label_names)
-    settled = settled.model_copy(update={"task": task, "doc_stride": _doc_stride(spec, task)})
+    settled = settled.model_copy(update={"task": task, "doc_stride": doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else _lengths(spec, shape)
@@ -151,46 +150,6 @@ def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -
     return "sequence-classification"
 
 
-def _doc_stride(spec: PruneSpec, task: Task) -> int | None:
-    """How many tokens neighbouring windows share, so few that every window gets on."""
-    if task == "causal-lm":
-        return _overlap(spec)
-    if task != "question-answering":
-        if spec.doc_stride is not None:
-            raise InvalidSpec(
-                f"doc_stride has no meaning for {task}, whose rows are cut at max_length.",
-                param="/doc_stride",
-                remedy="Leave it out.",
-            )
-        return None
-    if spec.max_length < _SHORTEST_WINDOW:
-        raise InvalidSpec(
-            f"{spec.max_length} tokens do not hold a question and a part of its context.",
-            param="/max_length",
-            remedy=f"Use at least {_SHORTEST_WINDOW}; 384 is usual.",
-        )
-    most = spec.max_length // 3
-    if spec.doc_stride is not None and spec.doc_stride > most:
-        raise InvalidSpec(
-            f"Windows of {spec.max_length} tokens that share {spec.doc_stride} hardly get on.",
-            param="/doc_stride",
-            remedy=f"Use at most {most}, a third of max_length.",
-        )
-    return spec.doc_stride or min(_USUAL_STRIDE, most)
-
-
-def _overlap(spec: PruneSpec) -> int | None:
-    """How many tokens of the window before a window of text begins with, None for none."""
-    most = spec.max_length // 2
-    if spec.doc_stride is not None and spec.doc_stride > most:
-        raise InvalidSpec(
-            f"Windows of {spec.max_length} tokens that share {spec.doc_stride} hardly get on.",
-            param="/doc_stride",
-            remedy=f"Use at most {most}, half of max_length.",
-        )
-    return spec.doc_stride
-
-
 def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
     if data.layout == "lines":
         return float(spec.max_length)
@@ -227,25 +186,9 @@ def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, length
             remedy=f"The nearest reachable target_ratio is {nearest}.",
         )
     if spec.allocation == "native" and shape.free_heads:
-        _check_even(spec, shape, lengths)
+        for length in lengths:
+            check_even(spec, shape, length)
     return nearest
-
-
-def _check_even(spec: PruneSpec, shape: ModelShape, lengths: list[float]) -> None:
-    """Layers of one size change their heads by whole divisors, and the neurons must make up for that."""
-    granularity, measure = Granularity.parse(spec.granularity), spec.target_measure or "weights"
-    if granularity.kind != "structured":
-        return
-    for length in lengths:
-        units = [shape.layers * each for each in unit_costs(shape, granularity, measure, length)]
-        budget = (1 - spec.target_ratio) * total_cost(shape, measure, length)
-        kept = math.sumprod(even_counts([shape.heads, shape.ffn], units, budget), units)
-        if budget - kept > units[1] * (1 + SLACK):
-            raise TargetUnreachable(
-                f"No number of heads and neurons, the same in every layer, comes to target_ratio {spec.target_ratio}.",
-                nearest=1 - kept / total_cost(shape, measure, length),
-                remedy="Leave allocation out, or use granularity neuron.",
-            )
 
 
 def _kind(spec: PruneSpec) -> ResultKind:

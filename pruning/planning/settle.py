@@ -10,7 +10,7 @@ from jsonschema.exceptions import best_match
 from pruning.errors import InvalidSpec
 from pruning.planning.catalogue import MethodInfo, method, methods
 from pruning.planning.costs import block_matrices
-from pruning.planning.families import Family
+from pruning.planning.family import Family
 from pruning.planning.fit import check_fit, obstacle
 from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.planning.shape import ModelShape

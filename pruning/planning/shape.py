@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pruning.errors import InvalidModel
-from pruning.planning.families import Family, family_of
+from pruning.planning.families import family_of
+from pruning.planning.family import Family
 
 _LIMITS = {"hidden": 8192, "heads": 256, "layers": 128, "ffn": 65_536}
 _POSITIONS = 1_048_576

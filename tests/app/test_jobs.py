@@ -174,3 +174,33 @@ def test_what_was_sent_is_what_is_kept(service: Service) -> None:
     assert job["spec"]["seed"] == 7
     assert job["spec"]["method"] == "leap"
     assert job["target_measure"] == "weights"
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 2048,
+    "vocab_size": 30,
+}
+
+
+def test_a_decoder_and_plain_text_become_a_job(service: Service) -> None:
+    files = model_files() | {"config.json": json.dumps(LLAMA).encode()}
+    model = service.complete("models", files)
+    text = "\n".join(json.dumps({"text": f"line {n}" if n % 3 else ""}) for n in range(60)).encode()
+    dataset = service.complete("datasets", {"train.jsonl": text})
+    body = service.request(model=model, dataset=dataset, method={"name": "magnitude"}, max_length=1024)
+    job = service.client.post("/v1/jobs", json=body | {"allocation": "native"}).json()
+    assert (job["task"], job["method"], job["status"]) == ("causal-lm", "magnitude", "queued")
+    assert job["plan"]["shape"]["heads"] == 2
+    assert job["plan"]["largest_ratio"] > 0.5
+
+    encoder = service.request(dataset=dataset)
+    problem(service.client.post("/v1/jobs", json=encoder), 422, "invalid_spec", "/task")
+    labelled = service.complete("datasets", dataset_files(4))
+    problem(service.client.post("/v1/jobs", json=body | {"dataset": labelled}), 422, "invalid_spec", "/task")

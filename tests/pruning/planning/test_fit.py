@@ -27,9 +27,11 @@ DATA = DataSummary(
 
 def plan(family: str, ratio: float = 0.5, length: float | None = None, **request: object) -> Plan:
     config = tiny_config(family).to_dict()
-    config["architectures"] = [FAMILIES[family].architectures["sequence-classification"]]
+    config["architectures"] = [next(iter(FAMILIES[family].architectures.values()))]
+    text = {"label": None, "classes": None, "mean_characters": 9000.0}
+    data = DATA.model_copy(update=text) if FAMILIES[family].decoder else DATA
     spec = PruneSpec(target_ratio=ratio, **{"evaluate": {"latency": False}, **request})
-    return resolve(spec, config, DATA, length)
+    return resolve(spec, config, data, length)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
