@@ -106,6 +106,30 @@ def kth_by_parts(values: Tensor, count: int) -> Tensor:
     return torch.topk(values, others, largest=False, sorted=False).values.amax()
 
 
+def keep_in_rows(scores: Tensor, count: int) -> Tensor:
+    """The mask (bool) of `count` scores of a matrix (rows, columns), equally many in each row, within one.
+
+    When they do not divide evenly, the rows whose next score is largest keep one more.
+    """
+    rows, columns = scores.shape
+    if not 0 <= count <= scores.numel():
+        raise ValueError(f"cannot keep {count} of {scores.numel()}")
+    each, more = divmod(count, rows)
+    best, order = scores.detach().sort(dim=1, descending=True, stable=True)
+    kept = torch.arange(columns, device=scores.device).expand(rows, columns) < each
+    if more:
+        kept = kept.clone()
+        kept[:, each] = keep_top(best[:, each], more)
+    return torch.zeros_like(kept).scatter_(1, order, kept)
+
+
+def keep_in_groups(scores: Tensor, kept: int, size: int) -> Tensor:
+    """The mask (bool) of the `kept` best of every `size` consecutive scores of a row (rows, columns): N:M."""
+    groups = scores.detach().reshape(-1, size)
+    best = groups.sort(dim=1, descending=True, stable=True).indices[:, :kept]
+    return torch.zeros_like(groups, dtype=torch.bool).scatter_(1, best, True).reshape(scores.shape)
+
+
 def keep_count(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Keep the `count` best units of all groups together, at least one of each."""
     _check_floor(len(scores), count)

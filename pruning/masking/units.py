@@ -91,6 +91,10 @@ class WeightUnits:
             return tiles
         return tiles.repeat_interleave(self.block[0], 0).repeat_interleave(self.block[1], 1)
 
+    def collapse(self, mask: Tensor) -> Tensor:
+        """The mask (count,) of a mask (outputs, inputs) that is the same all over each block."""
+        return mask[:: self.block[0], :: self.block[1]].reshape(-1)
+
     @property
     def owned(self) -> dict[str, Transform]:
         """The linear's parameters of which units own a part, each with what spreads a mask (count,) over it."""
@@ -245,6 +249,8 @@ def units(
     match granularity.kind:
         case "unstructured" | "block":
             return dict(block_units(prunable_linears(model), granularity.shape or (1, 1)))
+        case "n_m":
+            return dict(block_units(prunable_linears(model)))
         case "row":
             return dict(row_units(model))
         case "head":

@@ -1,12 +1,13 @@
 """Magnitude pruning: drop what is small. One shot, no data; the baseline of every comparison."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masking.select import Scope, keep_best
+from pruning.masking.select import Scope, keep_best, keep_in_groups
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
@@ -23,7 +24,9 @@ class Magnitude(Method):
     summary = (
         "Drops the smallest weights, blocks, rows, heads or neurons in one shot, without data: a baseline."
     )
-    granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
+    granularities = frozenset(
+        {"unstructured", "n_m", "block", "row", "neuron", "head", "structured", "hybrid"}
+    )
     measures = frozenset({"weights", "flops"})
 
     class Settings(Method.Settings):
@@ -38,7 +41,7 @@ class Magnitude(Method):
             default="global",
             description="global: all units compete. local: every matrix (or the heads, and the neurons, of "
             "every layer) keeps the same fraction. With allocation native all layers keep the same width "
-            "anyway.",
+            "anyway, and of N:M every M consecutive weights compete.",
         )
 
     settings: Settings
@@ -47,12 +50,22 @@ class Magnitude(Method):
         """Prune to the asked ratio; nothing is trained."""
         groups = context.groups()
         scores = {name: self._score(group) for name, group in groups.items()}
-        costs = {name: group.cost for name, group in groups.items()}
-        even = context.spec.allocation == "native"
-        masks = keep_best(scores, costs, context.budget(groups), self.settings.scope, even=even)
+        masks = self._masks(context, groups, scores)
         for name, group in groups.items():
             group.clear(masks[name])
         return context.outcome(groups, masks)
+
+    def _masks(
+        self, context: Context, groups: Mapping[str, Units], scores: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The mask (count,) of each group."""
+        if context.granularity.kind == "n_m":
+            # A row is a whole number of groups, so that rows one after the other are groups one after the other.
+            zeros, size = context.granularity.shape or (0, 1)
+            return {name: keep_in_groups(score, size - zeros, size) for name, score in scores.items()}
+        costs = {name: group.cost for name, group in groups.items()}
+        even = context.spec.allocation == "native"
+        return keep_best(scores, costs, context.budget(groups), self.settings.scope, even=even)
 
     def _score(self, group: Units) -> Tensor:
         """Mean magnitude of each unit's weights, (count,)."""

@@ -93,6 +93,8 @@ def unit_costs(
     rows, columns = granularity.shape or (1, 1)
     neuron = neuron_cost(shape, measure, length)
     match granularity.kind:
+        case "n_m":
+            return (1,)
         case "unstructured" | "block" | "multilevel":
             return (rows * columns,)
         case "row":
@@ -105,6 +107,13 @@ def unit_costs(
             return (head_cost(shape, measure, length),)
         case _:
             return (head_cost(shape, measure, length), neuron)
+
+
+def pattern_ratio(granularity: Granularity) -> float:
+    """The fraction that N:M removes: N of every M weights, no more and no less."""
+    assert granularity.shape is not None  # noqa: S101 - N:M always has its two numbers
+    zeros, size = granularity.shape
+    return zeros / size
 
 
 def largest_ratio(
@@ -121,7 +130,10 @@ def largest_ratio(
     One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
     of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
     model. `native` allocation removes as many neurons in each layer, and as many heads where config.json can say so.
+    N:M has one ratio only.
     """
+    if granularity.kind == "n_m":
+        return pattern_ratio(granularity)
     units = unit_costs(shape, granularity, measure, length)
     left: float
     match granularity.kind:

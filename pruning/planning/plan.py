@@ -94,7 +94,7 @@ def resolve(
         length=mean,
         length_estimated=length is None,
         cost_before=dense,
-        cost_after=dense * (1 - spec.target_ratio),
+        cost_after=dense * (1 - settled.target_ratio),
         largest_ratio=reach,
         warnings=_warnings(settled, data),
     )

@@ -13,6 +13,7 @@ from pruning.planning.costs import block_matrices
 from pruning.planning.family import Family
 from pruning.planning.fit import check_fit, obstacle
 from pruning.planning.levels import check_levels
+from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.planning.shape import ModelShape
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
 
@@ -73,6 +74,7 @@ def settle(
     _check_granularity(granularity, chosen, shape)
     check_fit(spec, chosen, family)
     _check_settings(spec.settings, chosen)
+    check_options(spec, chosen)
     _check_allocation(spec, granularity)
     _check_meaning(spec, chosen, granularity)
     check_levels(spec.settings, spec, shape)
@@ -80,6 +82,7 @@ def settle(
     return spec.model_copy(
         update={
             "method": chosen.name,
+            "target_ratio": exact_ratio(spec),
             "target_measure": _measure(spec, chosen, granularity),
             "finetune": _finetune(spec, chosen, trained),
             "recover": recover,
@@ -101,6 +104,8 @@ def _check_granularity(granularity: Granularity, chosen: MethodInfo, shape: Mode
         )
     if granularity.kind in ("block", "hybrid", "multilevel") and granularity.shape is not None:
         _check_blocks(granularity.shape, block_matrices(shape, granularity))
+    if granularity.kind == "n_m":
+        check_groups(granularity, shape)
 
 
 def _check_blocks(block: tuple[int, int], matrices: Sequence[tuple[int, int]]) -> None:

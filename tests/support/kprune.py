@@ -25,7 +25,7 @@ def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed:
         segments=None,
         offsets=np.concatenate([[0], lengths.cumsum()]),
         labels=np.full(rows, np.nan),
-        pad_token=model.config.pad_token_id,
+        pad_token=model.config.pad_token_id or 0,
     )
 
 

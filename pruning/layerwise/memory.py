@@ -1,0 +1,97 @@
+"""What calibration needs of memory, said before it starts, and what it took."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from pruning.errors import OutOfMemory
+from pruning.knowledge.stream import Batch
+from pruning.planning.shape import ModelShape
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that are wanted beside the model: `hidden` states on the host; all else is on the device.
+
+    `statistics` are those of one layer, `batch` what a forward pass of one layer holds, `workspace` what the method
+    needs for its largest matrix; the last two never at once.
+    """
+
+    hidden: int
+    statistics: int
+    batch: int
+    workspace: int
+
+    @classmethod
+    def of(cls, shape: ModelShape, batches: Sequence[Batch], statistics: int, workspace: int) -> "Need":
+        """For these rows, of which one layer's hidden states are kept."""
+        sizes = [tuple(batch.real.shape) for batch in batches]
+        tokens = sum(rows * length for rows, length in sizes)
+        widths = 10 * shape.hidden + 2 * (shape.ffn_inputs + 1) * shape.ffn
+        largest = max(
+            rows * length * (widths + 2 * shape.heads * shape.queries * length) for rows, length in sizes
+        )
+        return cls(tokens * shape.hidden * _FLOAT, statistics, largest * _FLOAT, workspace)
+
+    @property
+    def device(self) -> int:
+        """Bytes on the device at the worst moment."""
+        return self.statistics + max(self.batch, self.workspace)
+
+    def check(self, device: torch.device) -> None:
+        """Raise OutOfMemory, with the numbers, when host or device have less to spare."""
+        free = psutil.virtual_memory().available
+        if device.type == "cuda":
+            self._refuse("The GPU", self.device, torch.cuda.mem_get_info(device)[0], self._cure_of_matrices())
+            self._refuse("The host", self.hidden, free, self._cure_of_rows(free))
+            return
+        cure = self._cure_of_rows(free - self.device) if free > self.device else self._cure_of_matrices()
+        self._refuse("The machine", self.hidden + self.device, free, cure)
+
+    def _cure_of_rows(self, free: int) -> str:
+        return f"Lower calibration_tokens to {100 * free // max(1, self.hidden)} % of what it is, or less."
+
+    def _cure_of_matrices(self) -> str:
+        return "Use method wanda, which needs least, or a machine with more memory."
+
+    def _refuse(self, where: str, need: int, free: int, remedy: str) -> None:
+        if need > free:
+            raise OutOfMemory(
+                f"{where} has {free / 1e9:.2f} GB of memory to spare; calibration needs {need / 1e9:.2f} GB: "
+                f"{self.hidden / 1e9:.2f} for hidden states, {self.statistics / 1e9:.2f} for what linears read, "
+                f"{max(self.batch, self.workspace) / 1e9:.2f} to compute with.",
+                param="/method/calibration_tokens",
+                remedy=remedy,
+            )
+
+
+class Meter:
+    """How far memory rose above where it stood at the start, in bytes; on a GPU, that of its own tensors too."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._process = psutil.Process()
+        self._start = self._peak = self._process.memory_info().rss
+        self._start_on_device = 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start_on_device = torch.cuda.memory_allocated(device)
+
+    def look(self) -> None:
+        """Take note of the memory that is in use now."""
+        self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def report(self, need: Need) -> Mapping[str, int]:
+        """What was said before and what was seen, for the report."""
+        on_device = self._device.type == "cuda"
+        said = {"expected_host_bytes": need.hidden if on_device else need.hidden + need.device}
+        seen = {"peak_host_bytes": self._peak - self._start}
+        if on_device:
+            said["expected_device_bytes"] = need.device
+            peak = torch.cuda.max_memory_allocated(self._device)
+            seen["peak_device_bytes"] = peak - self._start_on_device
+        return said | seen
