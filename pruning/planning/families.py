@@ -59,6 +59,11 @@ def _heads(prefix: str) -> Mapping[Task, str]:
     return MappingProxyType({task: f"{prefix}For{head}" for task, head in _HEADS.items()})
 
 
+def _not_recomputed(reason: str) -> Mapping[str, str]:
+    """The methods that compute sub-layers themselves, and why they cannot here."""
+    return MappingProxyType(dict.fromkeys(("fisher", "kcm", "kprune"), reason))
+
+
 _HEADS: Mapping[Task, str] = MappingProxyType(
     {
         "sequence-classification": "SequenceClassification",
@@ -84,7 +89,7 @@ _BERT = Family(
     architectures=_heads("Bert"),
 )
 
-_RELATIVE = MappingProxyType({"kprune": "it recomputes attention, without relative positions"})
+_RELATIVE = _not_recomputed("it recomputes attention, without relative positions")
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -151,7 +156,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             head_size="head_dim",
             head_count=None,
             head_width=None,
-            unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
+            unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
         ),
     }
 )
