@@ -44,9 +44,10 @@ def scales(products: Tensor, right: Tensor) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True)
 class Rescaling:
-    """Scales the units of all sites, bottom to top; `fuller` and `kept` are masks (units,) bool by site.
+    """Scales the units of all sites that are pruned, bottom to top.
 
-    The model that is imitated keeps `fuller`, ours `kept` and what was scaled below it.
+    `fuller` and `kept` are masks (units,) bool by site, of those that are not whole. The model that is imitated keeps
+    `fuller`, ours `kept` with what was scaled below it.
     """
 
     sites: Sequence[Site]
@@ -78,7 +79,7 @@ class Rescaling:
         """Moves the imitated model past the site."""
         kept = _mask(self.kept, site)
         pruned, fuller = site.cut(kept), site.cut(_mask(self.fuller, site))
-        if not kept.any():
+        if not kept.any() or not site.units:
             self.stream.lift_teacher(fuller)
             return Step(kept, pruned.output.clone(), {})
         equations = self.stream.equations(fuller, pruned, top=index == len(self.sites) - 1)

@@ -50,16 +50,17 @@ class BatchGradients:
 class RowGradients:
     """Squares of the gradients of every single row by a gate on each column: no batch has a part in the scale."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, scale: float = 1.0) -> None:
         self._squares = torch.zeros(columns, dtype=torch.float64)
+        self._scale = scale
 
     def add(self, inner: Tensor, gradient: Tensor, rows: Tensor) -> None:
         """Add U and dloss/dU (rows, tokens, columns) of the losses of `rows`, their places in the draw."""
         self._squares += by_gate(inner, gradient).square().sum(0)
 
     def value(self, rows: int) -> Tensor:
-        """Half the squared gradients, mean over that many rows, (columns,) float64."""
-        return self._squares / (2 * rows)
+        """`scale` times half the squared gradients, mean over that many rows, (columns,) float64."""
+        return self._scale * self._squares / (2 * rows)
 
 
 def by_gate(inner: Tensor, gradient: Tensor) -> Tensor:
@@ -82,6 +83,11 @@ class RepresentationalKnowledge:
         squares = inner.float().square().flatten(0, 1)
         self._energy += (real.flatten().float() @ squares).double().cpu()
         self._tokens += int(real.sum())
+
+    @property
+    def activation(self) -> Tensor:
+        """The root of the mean square of U over real tokens, (columns,) float64."""
+        return (self._energy / self._tokens).sqrt()
 
     def value(self, weight: Tensor) -> Tensor:
         """(columns,) float64 for the output weight (hidden, columns)."""
