@@ -60,10 +60,14 @@ def run(cells: Iterable[Cell]) -> Iterable[dict[str, Any]]:
 
 
 def prune_cell(cell: Cell) -> dict[str, Any]:
-    """Prune and evaluate in this process: CPU seconds and peak memory are those of pruning, model loading included."""
+    """Prune and evaluate in this process: CPU seconds are those of pruning, peak memory that of all.
+
+    A ratio out of the method's reach gives the refusal.
+    """
     import torch
 
     from pruning.data.rows import examples, summarise
+    from pruning.errors import TargetUnreachable
     from pruning.methods import Context, create
     from pruning.model.shrink import shrink
     from pruning.planning.costs import removed_ratio
@@ -77,6 +81,16 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
     source, folder = Path(cell.model or root / MODEL), root / "datasets" / cell.dataset
     config, summary = load_config(source), summarise(folder)
     tokenizer = load_tokenizer(source, config)
+    request = PruneSpec(target_ratio=0, max_length=MAX_LENGTH if cell.dataset == DATASET.name else 128)
+    task = Task.of(resolve(request, config.to_dict(), summary).task, summary, config)
+    encoded = {
+        split: task.encode(list(examples(folder / name, summary)), tokenizer, request)
+        for split, name in {"train": "train.parquet", "validation": "validation.jsonl"}.items()
+    }
+    train = encoded["train"]
+    settings = dict(cell.settings)
+    if cell.method == "kprune" and cell.dataset == DATASET.name:
+        settings.setdefault("calibration_tokens", round((ROWS + 0.5) * train.mean_length))
     asked = PruneSpec.model_validate(
         {
             "method": cell.method,
@@ -84,21 +98,11 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
             "target_ratio": cell.ratio,
             "target_measure": "flops",
             "allocation": cell.allocation,
+            "settings": settings,
             "seed": cell.seed,
-            "max_length": MAX_LENGTH if cell.dataset == DATASET.name else 128,
+            "max_length": request.max_length,
         }
     )
-    kind = resolve(asked, config.to_dict(), summary).task
-    task = Task.of(kind, summary, config)
-    encoded = {
-        split: task.encode(list(examples(folder / name, summary)), tokenizer, asked)
-        for split, name in {"train": "train.parquet", "validation": "validation.jsonl"}.items()
-    }
-    train = encoded["train"]
-    settings = dict(cell.settings)
-    if cell.method == "kprune" and cell.dataset == DATASET.name:
-        settings.setdefault("calibration_tokens", round((ROWS + 0.5) * train.mean_length))
-    asked = asked.model_copy(update={"settings": settings})
     device = torch.device("cpu")
     model = load_model(source, task)
 
@@ -113,8 +117,11 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
         )
         return found.metrics[task.primary]
 
+    try:
+        plan = resolve(asked, config.to_dict(), summary, train.mean_length)
+    except TargetUnreachable as error:
+        return {**asdict(cell), "refused": f"out of reach: {error.nearest:.4f} at most"}
     dense = quality()
-    plan = resolve(asked, config.to_dict(), summary, train.mean_length)
     shape = plan.shape
     before, wall = time.process_time(), time.monotonic()
     with tempfile.TemporaryDirectory() as work:

@@ -212,7 +212,7 @@ def test_curvature_is_the_true_fisher_information_of_every_row_by_every_class():
     assert torch.corrcoef(torch.stack([found[big].float().log(), expected[big].log()]))[0, 1] > 0.95
 
 
-def test_curvature_does_not_depend_on_the_batch_and_is_the_same_again():
+def test_curvature_is_there_while_student_and_teacher_agree_and_is_the_same_again():
     model = tiny_model("bert")
     draw = Draw(random_rows(model, 12), torch.arange(12))
     stack = [part for layer in layers(model) for part in sublayers(layer)]
