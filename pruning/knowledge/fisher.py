@@ -65,7 +65,7 @@ def _masks(importance: Mapping[str, Tensor], names: Sequence[str], chosen: Tenso
     sizes = [len(importance[name]) for name in names]
     kept = torch.zeros(sum(sizes), dtype=torch.bool)
     kept[chosen] = True
-    return dict(zip(names, (part.clone() for part in kept.split(sizes)), strict=True))
+    return dict(zip(names, (part.clone() for part in torch.split(kept, sizes)), strict=True))
 
 
 def rearrange(gradients: Tensor, kept: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ class BatchGradients:
 
     def add(self, inner: Tensor, gradient: Tensor, rows: Tensor) -> None:
         """Add U and dloss/dU (rows, tokens, columns) of the losses of `rows`, their places in the draw."""
-        found = by_gate(inner, gradient).unflatten(1, (-1, self._size)).sum(2) * self._share[rows, None]
-        self.values.index_add_(0, self._batch_of_row[rows], found)
+        found = by_gate(inner, gradient).reshape(len(rows), -1, self._size).sum(2)
+        self.values.index_add_(0, self._batch_of_row[rows], found * self._share[rows, None])
 
     def value(self, rows: int) -> Tensor:
         """Half the squared gradients over that many rows, (units,) float64: equation 8 with a diagonal Fisher."""

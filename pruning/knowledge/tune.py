@@ -56,9 +56,9 @@ class NormalEquations:
         With O_i = A_i W_i^T, what unit i says: the matrix of all <O_i, O_j>, (units, units), and <O_i, B>, (units,).
         """
         fixed = weight.double()
-        products = ((fixed.T @ fixed) * self._gram).unflatten(0, (-1, size)).sum(1)
-        right = (fixed.T * self._right).sum(1).unflatten(0, (-1, size)).sum(1)
-        return products.unflatten(1, (-1, size)).sum(2), right
+        units = fixed.shape[1] // size
+        products = ((fixed.T @ fixed) * self._gram).reshape(units, size, units, size).sum((1, 3))
+        return products, (fixed.T * self._right).sum(1).reshape(units, size).sum(1)
 
     def solve(self, old: Tensor) -> Fit:
         """The new weight near the `old` (outputs, columns).
@@ -91,7 +91,7 @@ class NormalEquations:
         prior = old.double().T
         try:
             found = torch.linalg.lstsq(self._gram.float(), self._right.float(), rcond=0).solution
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch.linalg.LinAlgError is one
             found = prior.float()
         solution = found if bool(found.isfinite().all()) else prior.float()
         weight = solution.T.to(old.dtype).contiguous()
