@@ -209,6 +209,20 @@ def test_rows_are_drawn_without_replacement_up_to_the_tokens_asked_for():
     assert sorted(seen.tolist()) == list(range(len(draw)))
 
 
+def test_rows_to_judge_by_are_others_while_there_are_others():
+    rows = random_rows(tiny_model("bert"), rows=50)
+    draw, held = Draw.rows(rows, 20, seed=0).split(0.25, seed=0)
+    assert (len(draw), len(held)) == (20, 5)
+    assert not set(draw.indices.tolist()) & set(held.indices.tolist())
+    draw, held = Draw.rows(rows, 48, seed=0).split(0.25, seed=0)
+    assert (len(draw), len(held)) == (36, 12)
+    assert not set(draw.indices.tolist()) & set(held.indices.tolist())
+    alone, also = Draw.rows(rows, 1, seed=0).split(0.25, seed=0)
+    assert len(alone) == len(also) == 1
+    repeated = Draw.rows(rows, 50, seed=0, replacement=True)
+    assert len(repeated) == 50 > len(set(repeated.indices.tolist()))
+
+
 def test_progress_rises_to_the_end_and_a_stop_is_heeded_at_the_next_batch(tmp_path):
     model = tiny_model("bert")
     told = []
