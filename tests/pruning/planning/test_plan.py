@@ -268,7 +268,7 @@ class TestReach:
         request = {"method": "kcm", "granularity": "neuron", "length": 25.16}
         with pytest.raises(TargetUnreachable) as caught:
             plan(target_ratio=0.7, **request)
-        assert 0.65 < caught.value.nearest < 0.67
+        assert 0.6 < caught.value.nearest < 2 / 3
         assert str(caught.value.nearest) in str(caught.value)
         assert plan(target_ratio=caught.value.nearest, **request).method == "kcm"
 
