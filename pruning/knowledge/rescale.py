@@ -16,6 +16,8 @@ from pruning.knowledge.stream import Stream
 _LARGEST = 10.0
 """Scales beyond this are not trusted."""
 _CONVERGED = (0, 1, 2, 4, 5)
+_STEPS = 1000
+"""Iterations that even a few scales may take: as many as there are, LSMR's own limit, are too few when rounded."""
 
 
 def scales(products: Tensor, right: Tensor) -> tuple[Tensor, float]:
@@ -35,7 +37,7 @@ def scales(products: Tensor, right: Tensor) -> tuple[Tensor, float]:
         )
     damping = 1.0
     while True:
-        found, reason, *_ = lsmr(matrix, short, damp=damping)
+        found, reason, *_ = lsmr(matrix, short, damp=damping, maxiter=max(_STEPS, 10 * len(matrix)))
         solution = 1 + torch.from_numpy(found)
         if reason in _CONVERGED and float(solution.abs().max()) <= _LARGEST:
             return solution.to(right.device), damping
