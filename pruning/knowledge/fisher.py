@@ -76,7 +76,7 @@ def rearrange(gradients: Tensor, kept: Tensor) -> Tensor:
     dropped then that one returns without which 1^T F 1 over the dropped is smallest, with F the Fisher information of
     the group. As many stay as before, and the sum never rises.
     """
-    fisher = gradients.T @ gradients
+    fisher = (gradients.T @ gradients).double()
     diagonal = fisher.diagonal()
     dropped = ~kept
     together = fisher @ dropped.to(fisher)  # F 1 over the dropped

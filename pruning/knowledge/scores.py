@@ -34,17 +34,17 @@ class BatchGradients:
         self._batch_of_row = batch_of_row
         self._share = batch_of_row.bincount().double().reciprocal()[batch_of_row]
         self._size = size
-        self.values = torch.zeros(int(batch_of_row.max()) + 1, columns // size, dtype=torch.float64)
-        """(batches, units)."""
+        self.values = torch.zeros(int(batch_of_row.max()) + 1, columns // size)
+        """(batches, units), in float32: with many small batches these are large."""
 
     def add(self, inner: Tensor, gradient: Tensor, rows: Tensor) -> None:
         """Add U and dloss/dU (rows, tokens, columns) of the losses of `rows`, their places in the draw."""
         found = by_gate(inner, gradient).reshape(len(rows), -1, self._size).sum(2)
-        self.values.index_add_(0, self._batch_of_row[rows], found * self._share[rows, None])
+        self.values.index_add_(0, self._batch_of_row[rows], (found * self._share[rows, None]).float())
 
     def value(self, rows: int) -> Tensor:
         """Half the squared gradients over that many rows, (units,) float64: equation 8 with a diagonal Fisher."""
-        return self.values.square().sum(0) / (2 * rows)
+        return self.values.double().square().sum(0) / (2 * rows)
 
 
 class RowGradients:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pruning.knowledge.draw import Draw
 from pruning.knowledge.fisher import mask_search, rearrange
-from pruning.knowledge.predictive import GRADIENT_BATCH, drawn_batches
+from pruning.knowledge.predictive import drawn_batches
 from pruning.knowledge.pulse import Pulse
 from pruning.knowledge.rescale import Rescaling, total_work
 from pruning.knowledge.scores import BatchGradients
@@ -53,10 +53,11 @@ class Fisher(Method):
             description="Labelled training rows to take gradients of and to rescale with; all when there are fewer.",
         )
         gradient_batch: int = Field(
-            default=GRADIENT_BATCH,
+            default=1,
             ge=1,
             le=65_536,
-            description="Rows whose mean loss has one gradient; squares of these are the Fisher information.",
+            description="Rows whose mean loss has one gradient; squares of these are the Fisher information. 1 is the "
+            "empirical Fisher information of the paper, the released code takes 32.",
         )
         rearrange: bool = Field(
             default=True,
@@ -118,11 +119,16 @@ class Fisher(Method):
         groups: Mapping[str, Units],
         gradients: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """The masks of the result, and those of the model that it imitates, which keeps the square root of its part."""
+        """The masks of the result, and those of the model that it imitates, which keeps the square root of its part.
+
+        The latter are as they were found, so that it holds all that the result was chosen from.
+        """
         budget = context.budget(groups)
         whole = sum(group.count * group.cost for group in groups.values())
         fuller = self._search(context, sites, groups, gradients, whole * math.sqrt(budget / whole))
         kept = self._search(context, sites, groups, gradients, budget)
+        if self.settings.rearrange:
+            kept = {name: rearrange(gradients[name], mask) for name, mask in kept.items()}
         return {**kept, **{_FULLER + name: mask for name, mask in fuller.items()}}
 
     def _search(
@@ -133,13 +139,9 @@ class Fisher(Method):
         gradients: Mapping[str, Tensor],
         budget: float,
     ) -> dict[str, Tensor]:
-        importance = {name: gradients[name].square().sum(0) for name in groups}
+        importance = {name: gradients[name].double().square().sum(0) for name in groups}
         prices = {name: group.cost for name, group in groups.items()}
         if context.spec.allocation == "native":
-            masks = keep_best(importance, prices, budget, "global", even=True)
-        else:
-            heads = [site.name for site in sites if site.units and isinstance(site.sublayer, Attention)]
-            masks = mask_search(importance, heads, prices, budget)
-        if not self.settings.rearrange:
-            return masks
-        return {name: rearrange(gradients[name], mask) for name, mask in masks.items()}
+            return keep_best(importance, prices, budget, "global", even=True)
+        heads = [site.name for site in sites if site.units and isinstance(site.sublayer, Attention)]
+        return mask_search(importance, heads, prices, budget)

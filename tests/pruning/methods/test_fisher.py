@@ -13,12 +13,10 @@ from pruning.planning.costs import Kept, head_cost, neuron_cost, removed_ratio, 
 from tests.support.kprune import context, labelled_rows
 from tests.support.models import KPRUNE_FAMILIES, tiny_inputs, tiny_model
 
-SMALL = {"gradient_batch": 8}
-
 
 def prune(model, work, settings=None, **options):
     given = context(model, work, **{"rows": labelled_rows(model)} | options)
-    outcome = create("fisher", SMALL | (settings or {})).prune(given)
+    outcome = create("fisher", settings or {}).prune(given)
     assert outcome.kept is not None
     return given, outcome
 
@@ -126,6 +124,9 @@ def test_the_seed_draws_the_rows_and_labels_decide(tmp_path):
         model = copy.deepcopy(dense)
         prune(model, tmp_path / str(index), {"calibration_rows": 40}, seed=seed, rows=given)
         found.append(parameters(model))
+    batched = copy.deepcopy(dense)
+    prune(batched, tmp_path / "batched", {"calibration_rows": 40, "gradient_batch": 8}, seed=3, rows=rows)
+    assert not torch.equal(found[0], parameters(batched))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert not torch.equal(found[0], found[3])
