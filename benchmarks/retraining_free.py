@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kprune-no-refit": {"method": "kprune", "settings": {"representation_weight": 2.5e-4, "refit": False}},
     "kprune-once": {"method": "kprune", "settings": {"representation_weight": 2.5e-4, "selection": "once"}},
     "fisher": {"method": "fisher"},
+    "fisher-batches": {"method": "fisher", "settings": {"gradient_batch": 32}},
     "kcm": {"method": "kcm", "granularity": "neuron"},
     "magnitude": {"method": "magnitude"},
     "random": {"method": "random"},
