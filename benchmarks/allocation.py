@@ -38,7 +38,7 @@ def row(
     full: Sequence[Latency],
 ) -> str:
     """One line of the table; speed-ups by processor time."""
-    accuracies = [100 * result["accuracy"] for result in results]
+    accuracies = [100 * result["quality"] for result in results]
     columns = [
         allocation,
         f"{mean(accuracies):.2f} %",

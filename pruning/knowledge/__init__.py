@@ -1,1 +1,1 @@
-"""The mathematics of K-prune (Park, Choi, Kang: Accurate Retraining-free Pruning, ICLR 2024) on plain tensors."""
+"""The mathematics of pruning without retraining, on plain tensors: K-prune, Fisher mask search, KCM."""

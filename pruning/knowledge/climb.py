@@ -4,36 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pruning.knowledge.predictive import Predictive
 from pruning.knowledge.pulse import Pulse
 from pruning.knowledge.search import search
+from pruning.knowledge.sites import Site
 from pruning.knowledge.steps import Step, Steps
-from pruning.knowledge.stream import Knowledge, Loss, Stream
-from pruning.knowledge.sublayers import Affine, Attention, FeedForward, Sublayer
+from pruning.knowledge.stream import Knowledge, Stream
+from pruning.knowledge.sublayers import Attention, FeedForward
 from pruning.masking.select import keep_top
-from pruning.masking.units import SlotUnits
 from pruning.planning.even import SLACK
 
 
 @dataclass(frozen=True)
-class Site:
-    """One sub-layer in its model: its tensors, the module that holds its output projection, and its units.
-
-    `units` is None where nothing may be dropped.
-    """
-
-    name: str
-    sublayer: Sublayer
-    reader: nn.Linear
-    units: SlotUnits | None
-
-
-@dataclass(frozen=True)
 class Scoring:
-    """What knowledge is worth: the loss, lambda (representational against predictive) and mu (heads)."""
+    """What knowledge is worth: how it is measured, lambda (representational against predictive) and mu (heads)."""
 
-    loss: Loss
+    predictive: Predictive
+    rows: int
     representation_weight: float
     head_weight: float
 
@@ -41,7 +30,148 @@ class Scoring:
         """Knowledge per cost of each unit, (units,), equations 10 and 11."""
         assert site.units is not None  # noqa: S101 - only prunable sites are scored
         weight = self.head_weight if isinstance(site.sublayer, Attention) else 1.0
-        return weight * knowledge.units(self.representation_weight) / site.units.cost
+        return weight * knowledge.units(self.representation_weight, self.rows) / site.units.cost
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the climb goes. `even` keeps equally many units at every prunable site, else sites compete.
+
+    `refit` solves for new weights of what reads the kept units; `released` solves as the released code does, with no
+    ridge, and drops the bias of an emptied sub-layer where else the mean of what it should say stays. `once` chooses
+    all units at the first site instead of measuring anew at each. Without `refit` and with `once`: the ablations.
+    """
+
+    even: bool = False
+    refit: bool = True
+    released: bool = False
+    once: bool = False
+
+
+class Climb:
+    """Prunes the sites one after the other. What is decided is final: later measurements see it, never change it."""
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        stream: Stream,
+        scoring: Scoring,
+        rules: Rules,
+        steps: Steps,
+        pulse: Pulse,
+        batches: int,
+    ) -> None:
+        self._sites = sites
+        self._stream = stream
+        self._scoring = scoring
+        self._rules = rules
+        self._steps = steps
+        self._pulse = pulse
+        self._batches = batches
+        self._answers = steps.answers
+        self._intact = True  # nothing dropped yet: the pruned model still is the dense one
+
+    def run(self, budget: float) -> list[Step]:
+        """Prune every site so that all prunable units that stay cost at most `budget`; returns one step per site.
+
+        Sites are pruned in their model, which is full-size afterwards and zero where units were dropped.
+        """
+        steps = []
+        for index, site in enumerate(self._sites):
+            step = self._steps.load(index)
+            if step is None:
+                step = self._decide(index, budget)
+                self._steps.save(index, step)
+            else:
+                self._replay(index)
+            self._pass(site, step)
+            if site.units and not self._rules.even:
+                budget -= int(step.kept.sum()) * site.units.cost
+            steps.append(step)
+        return steps
+
+    def _decide(self, index: int, budget: float) -> Step:
+        """Choose and refit; the dense model moves past the site."""
+        site = self._sites[index]
+        kept = torch.ones(site.sublayer.units, dtype=torch.bool)
+        if site.units:
+            kept = self._choose(index, budget)
+        whole = bool(kept.all())
+        self._pulse.begin(f"refitting {site.name}", _refitting(site))
+        if whole and (self._intact or isinstance(site.sublayer, FeedForward)):
+            # As the released code has it: an FFN that keeps all is left alone, an attention is refitted, to repair
+            # what went wrong below. While nothing went wrong there is nothing to repair.
+            self._stream.lift_teacher(site.sublayer)
+            return Step(kept, site.sublayer.output.clone(), {})
+        return self._refit(site, kept)
+
+    def _choose(self, index: int, budget: float) -> Tensor:
+        """The units of a site that stay, (units,) bool."""
+        site = self._sites[index]
+        chosen = self._steps.chosen.get(site.name)
+        if chosen is not None:
+            self._pulse.skip(self._batches * _measuring(self._sites[index:]))
+            return chosen
+        self._pulse.begin(f"measuring {site.name}", _measuring(self._sites[index:]))
+        stack = [each.sublayer for each in self._sites[index:]]
+        predictive = self._scoring.predictive
+        knowledge, logits = self._stream.measure(
+            stack, predictive.signal(self._answers), predictive.gradients
+        )
+        if self._answers is None:
+            self._answers = self._steps.answers = logits
+        choice = self._within(self._sites[index:], knowledge, budget)
+        if self._rules.once:
+            self._steps.chosen = choice
+        return choice[site.name]
+
+    def _within(
+        self, sites: Sequence[Site], knowledge: Sequence[Knowledge], budget: float
+    ) -> dict[str, Tensor]:
+        """The best units of all these sites, (units,) bool by name."""
+        prunable = [site for site in sites if site.units]
+        prices = [site.units.cost for site in prunable if site.units]
+        scores = [
+            self._scoring.score(site, known)
+            for site, known in zip(sites, knowledge, strict=True)
+            if site.units
+        ]
+        if self._rules.even:
+            every = sum(site.units.cost for site in self._sites if site.units)
+            width = int(budget / every * (1 + SLACK))
+            kept = [keep_top(score, width) for score in scores]
+        else:
+            kept = search(scores, prices, budget)
+        return {site.name: each for site, each in zip(prunable, kept, strict=True)}
+
+    def _refit(self, site: Site, kept: Tensor) -> Step:
+        pruned = site.sublayer.keep(kept.to(site.reader.weight.device))
+        if not self._rules.refit:
+            self._stream.lift_teacher(site.sublayer)
+            return Step(kept, pruned.output.clone(), {})
+        equations = self._stream.equations(site.sublayer, pruned)
+        if not kept.any():
+            # The released code drops such a sub-layer, bias and all; the mean of what it should say costs nothing.
+            mean = pruned.output.bias + equations.mean.float()
+            bias = torch.zeros_like(mean) if self._rules.released else mean
+            return Step(kept, replace(pruned.output, bias=bias), {})
+        solve = equations.solve_plainly if self._rules.released else equations.solve
+        fit = solve(pruned.output.weight)
+        notes = {"ridge": fit.ridge, "error_before": fit.error_before, "error_after": fit.error_after}
+        return Step(kept, replace(pruned.output, weight=fit.weight), notes)
+
+    def _replay(self, index: int) -> None:
+        """Move the dense model past a site that was finished before the job was interrupted."""
+        self._pulse.skip(self._batches * _measuring(self._sites[index:]))
+        self._pulse.begin(f"returning to {self._sites[index].name}", _refitting(self._sites[index]))
+        self._stream.lift_teacher(self._sites[index].sublayer)
+
+    def _pass(self, site: Site, step: Step) -> None:
+        """Bake the step into the model and move the pruned model past the site."""
+        self._intact = self._intact and bool(step.kept.all())
+        self._pulse.begin(f"passing {site.name}", _lifting(site))
+        self._stream.lift_student(site.after(step))
+        site.bake(step)
 
 
 def total_work(sites: Sequence[Site]) -> float:
@@ -61,107 +191,3 @@ def _refitting(site: Site) -> float:
 
 def _lifting(site: Site) -> float:
     return float(site.sublayer.work)
-
-
-class Climb:
-    """Prunes the sites one after the other. What is decided is final: later measurements see it, never change it."""
-
-    def __init__(
-        self,
-        sites: Sequence[Site],
-        stream: Stream,
-        scoring: Scoring,
-        steps: Steps,
-        pulse: Pulse,
-        batches: int,
-    ) -> None:
-        self._sites = sites
-        self._stream = stream
-        self._scoring = scoring
-        self._steps = steps
-        self._pulse = pulse
-        self._batches = batches
-        self._answers = steps.answers
-        self._intact = True  # nothing dropped yet: the pruned model still is the dense one
-
-    def run(self, budget: float, *, even: bool) -> list[Step]:
-        """Prune every site so that all prunable units that stay cost at most `budget`; returns one step per site.
-
-        `even` keeps equally many units at every prunable site, else sites compete. Sites are pruned in their model,
-        which is full-size afterwards and zero where units were dropped.
-        """
-        steps = []
-        prices = [site.units.cost for site in self._sites if site.units]
-        width = int(budget / sum(prices) * (1 + SLACK)) if even else None
-        for index, site in enumerate(self._sites):
-            step = self._steps.load(index)
-            if step is None:
-                step = self._decide(index, budget, width)
-                self._steps.save(index, step)
-            else:
-                self._replay(index)
-            self._pass(site, step)
-            if site.units:
-                budget -= int(step.kept.sum()) * site.units.cost
-            steps.append(step)
-        return steps
-
-    def _decide(self, index: int, budget: float, width: int | None) -> Step:
-        """Choose and refit; the dense model moves past the site."""
-        site = self._sites[index]
-        kept = torch.ones(site.sublayer.units, dtype=torch.bool)
-        if site.units:
-            kept = self._choose(self._sites[index:], budget, width)
-        whole = bool(kept.all())
-        self._pulse.begin(f"refitting {site.name}", _refitting(site))
-        if whole and (self._intact or isinstance(site.sublayer, FeedForward)):
-            # As the released code has it: an FFN that keeps all is left alone, an attention is refitted, to repair
-            # what went wrong below. While nothing went wrong there is nothing to repair.
-            self._stream.lift_teacher(site.sublayer)
-            return Step(kept, site.sublayer.output.clone(), {})
-        return self._refit(site, kept)
-
-    def _choose(self, sites: Sequence[Site], budget: float, width: int | None) -> Tensor:
-        """The units of the first site that stay, (units,) bool."""
-        self._pulse.begin(f"measuring {sites[0].name}", _measuring(sites))
-        stack = [site.sublayer for site in sites]
-        knowledge, logits = self._stream.measure(stack, self._scoring.loss, self._answers)
-        if self._answers is None:
-            self._answers = self._steps.answers = logits
-        prunable = [(site, known) for site, known in zip(sites, knowledge, strict=True) if site.units]
-        scores = [self._scoring.score(site, known) for site, known in prunable]
-        if width is not None:
-            return keep_top(scores[0], width)
-        return search(scores, [site.units.cost for site, _ in prunable if site.units], budget)[0]
-
-    def _refit(self, site: Site, kept: Tensor) -> Step:
-        pruned = site.sublayer.keep(kept.to(site.reader.weight.device))
-        equations = self._stream.equations(site.sublayer, pruned)
-        if not kept.any():
-            # The released code drops such a sub-layer, bias and all; the mean of what it should say costs nothing.
-            output = replace(pruned.output, bias=pruned.output.bias + equations.mean.float())
-            return Step(kept, output, {})
-        fit = equations.solve(pruned.output.weight)
-        notes = {"ridge": fit.ridge, "error_before": fit.error_before, "error_after": fit.error_after}
-        return Step(kept, replace(pruned.output, weight=fit.weight), notes)
-
-    def _replay(self, index: int) -> None:
-        """Move the dense model past a site that was finished before the job was interrupted."""
-        self._pulse.skip(self._batches * _measuring(self._sites[index:]))
-        self._pulse.begin(f"returning to {self._sites[index].name}", _refitting(self._sites[index]))
-        self._stream.lift_teacher(self._sites[index].sublayer)
-
-    def _pass(self, site: Site, step: Step) -> None:
-        """Bake the step into the model and move the pruned model past the site."""
-        weight = site.reader.weight
-        kept = step.kept.to(weight.device)
-        output = Affine(step.output.weight.to(weight.device), step.output.bias.to(weight.device))
-        self._intact = self._intact and bool(kept.all())
-        self._pulse.begin(f"passing {site.name}", _lifting(site))
-        self._stream.lift_student(replace(site.sublayer.keep(kept), output=output))
-        with torch.no_grad():
-            weight[:, site.sublayer.columns(kept)] = output.weight
-            if site.reader.bias is not None:
-                site.reader.bias.copy_(output.bias)
-        if site.units:
-            site.units.clear(kept)

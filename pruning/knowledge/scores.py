@@ -20,25 +20,52 @@ def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     return (student - teacher).square().mean(-1)
 
 
-class PredictiveKnowledge:
-    """Half the squared gradient of the loss with respect to a gate on each column, equation 8 with a diagonal Fisher.
+class BatchGradients:
+    """Gradients of the loss by a gate on each unit, one for each batch.
 
-    A gate of one per column c has the gradient sum over tokens of U[t, c] * dloss/dU[t, c], so no gate is built. The
-    square is taken of the gradient of the MEAN over a batch of fixed size: that size is part of the score's scale,
-    so rows are summed into the batches they were drawn in, however they are grouped for computing.
+    A gate of one per column c has the gradient sum over tokens of U[t, c] * dloss/dU[t, c], so no gate is built; that
+    of a unit of `size` columns is the sum of theirs. What is squared later is the gradient of the MEAN over a batch of
+    fixed size: that size is part of the scale, so rows are summed into the batches they were drawn in, however they
+    are grouped for computing.
     """
 
-    def __init__(self, batches: int, columns: int) -> None:
-        self._gradients = torch.zeros(batches, columns, dtype=torch.float64)
+    def __init__(self, batch_of_row: Tensor, columns: int, size: int = 1) -> None:
+        """`batch_of_row` (rows of the draw,) int64: the batch each row counts to."""
+        self._batch_of_row = batch_of_row
+        self._share = batch_of_row.bincount().double().reciprocal()[batch_of_row]
+        self._size = size
+        self.values = torch.zeros(int(batch_of_row.max()) + 1, columns // size)
+        """(batches, units), in float32: with many small batches these are large."""
 
-    def add(self, inner: Tensor, gradient: Tensor, batch_of_row: Tensor) -> None:
-        """Add rows: U and dloss/dU (rows, tokens, columns); `batch_of_row` (rows,) int64 on the CPU."""
-        per_row = (inner.float() * gradient.float()).sum(1)  # three times as fast as einsum here
-        self._gradients.index_add_(0, batch_of_row, per_row.double().cpu())
+    def add(self, inner: Tensor, gradient: Tensor, rows: Tensor) -> None:
+        """Add U and dloss/dU (rows, tokens, columns) of the losses of `rows`, their places in the draw."""
+        found = by_gate(inner, gradient).reshape(len(rows), -1, self._size).sum(2)
+        self.values.index_add_(0, self._batch_of_row[rows], (found * self._share[rows, None]).float())
 
     def value(self, rows: int) -> Tensor:
-        """(columns,) float64, averaged over that many rows."""
-        return self._gradients.square().sum(0) / (2 * rows)
+        """Half the squared gradients over that many rows, (units,) float64: equation 8 with a diagonal Fisher."""
+        return self.values.double().square().sum(0) / (2 * rows)
+
+
+class RowGradients:
+    """Squares of the gradients of every single row by a gate on each column: no batch has a part in the scale."""
+
+    def __init__(self, columns: int, scale: float = 1.0) -> None:
+        self._squares = torch.zeros(columns, dtype=torch.float64)
+        self._scale = scale
+
+    def add(self, inner: Tensor, gradient: Tensor, rows: Tensor) -> None:
+        """Add U and dloss/dU (rows, tokens, columns) of the losses of `rows`, their places in the draw."""
+        self._squares += by_gate(inner, gradient).square().sum(0)
+
+    def value(self, rows: int) -> Tensor:
+        """`scale` times half the squared gradients, mean over that many rows, (columns,) float64."""
+        return self._scale * self._squares / (2 * rows)
+
+
+def by_gate(inner: Tensor, gradient: Tensor) -> Tensor:
+    """Gradients of each row's loss by a gate on each column: U, dloss/dU (rows, tokens, columns) -> (rows, columns)."""
+    return (inner.float() * gradient.float()).sum(1).double().cpu()  # three times as fast as einsum here
 
 
 class RepresentationalKnowledge:
@@ -56,6 +83,11 @@ class RepresentationalKnowledge:
         squares = inner.float().square().flatten(0, 1)
         self._energy += (real.flatten().float() @ squares).double().cpu()
         self._tokens += int(real.sum())
+
+    @property
+    def activation(self) -> Tensor:
+        """The root of the mean square of U over real tokens, (columns,) float64."""
+        return (self._energy / self._tokens).sqrt()
 
     def value(self, weight: Tensor) -> Tensor:
         """(columns,) float64 for the output weight (hidden, columns)."""

@@ -61,6 +61,22 @@ class Steps:
         tensors = {"kept": step.kept, "weight": step.output.weight, "bias": step.output.bias}
         save_tensors(self._path(index), tensors, step.notes)
 
+    def all(self, count: int) -> list[Step] | None:
+        """The steps of all `count` sub-layers, None while one is not finished."""
+        found = [self.load(index) for index in range(count)]
+        whole = [step for step in found if step is not None]
+        return whole if len(whole) == count else None
+
+    @property
+    def chosen(self) -> dict[str, Tensor]:
+        """The units (units,) bool of every sub-layer by name where all were chosen at once, else nothing."""
+        path = self._folder / "chosen.safetensors"
+        return load_tensors(path)[0] if path.exists() else {}
+
+    @chosen.setter
+    def chosen(self, masks: Mapping[str, Tensor]) -> None:
+        save_tensors(self._folder / "chosen.safetensors", masks, {})
+
     @property
     def answers(self) -> list[Tensor] | None:
         """The dense model's logits (answers, classes) of every batch, None before they are known."""

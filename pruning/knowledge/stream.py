@@ -3,38 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pruning.knowledge.scores import PredictiveKnowledge, RepresentationalKnowledge, per_unit
+from pruning.knowledge.draw import Batch
+from pruning.knowledge.predictive import Gradients
+from pruning.knowledge.scores import RepresentationalKnowledge, per_unit
+from pruning.knowledge.signals import Signal
 from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
 from pruning.model.layers import family
 from pruning.training.tasks import Task
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(student logits, teacher logits), both (answers, classes) -> (answers,)."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows that are computed together: their positions in the draw (rows,), and all that is known of them."""
-
-    rows: Tensor
-    whole: dict[str, Tensor]
-
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        """What the model reads."""
-        return {name: value for name, value in self.whole.items() if name != "labels"}
-
-    @property
-    def real(self) -> Tensor:
-        """What is not padding, (rows, tokens) bool."""
-        return self.whole["attention_mask"].bool()
 
 
 class Splice(nn.Module):
@@ -101,16 +82,8 @@ class Knowledge:
     """Both kinds of knowledge of one sub-layer, while they are measured."""
 
     sublayer: Sublayer
-    rows: Tensor
-    predictive: PredictiveKnowledge
+    predictive: Gradients
     representational: RepresentationalKnowledge
-
-    @classmethod
-    def of(cls, sublayer: Sublayer, batch_of_row: Tensor) -> Self:
-        """Nothing measured yet."""
-        columns = sublayer.output.weight.shape[1]
-        predictive = PredictiveKnowledge(int(batch_of_row.max()) + 1, columns)
-        return cls(sublayer, batch_of_row, predictive, RepresentationalKnowledge(columns))
 
     def see(self, batch: Batch, inner: Tensor) -> None:
         """Add U (rows, tokens, columns) of a batch to representational knowledge."""
@@ -118,15 +91,15 @@ class Knowledge:
 
     def watch(self, batch: Batch, inner: Tensor) -> None:
         """Add the gradient of U to predictive knowledge when it comes by; nothing holds it longer than that."""
-        values, batch_of_row = inner.detach(), self.rows[batch.rows]
+        values = inner.detach()
         inner.requires_grad_()
         inner.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: self.predictive.add(values, gradient, batch_of_row)
+            lambda gradient: self.predictive.add(values, gradient, batch.rows)
         )
 
-    def units(self, balance: float) -> Tensor:
+    def units(self, balance: float, rows: int) -> Tensor:
         """(units,) float64: predictive + `balance` * representational, the mean over each unit's columns."""
-        predictive = self.predictive.value(len(self.rows))
+        predictive = self.predictive.value(rows)
         representational = self.representational.value(self.sublayer.output.weight)
         return per_unit(predictive + balance * representational, self.sublayer.size)
 
@@ -142,19 +115,13 @@ class Stream:
         self,
         ends: Ends,
         batches: Sequence[Batch],
-        batch_of_row: Tensor,
         tick: Callable[[], None],
         *,
         bf16: bool = False,
     ) -> None:
-        """`batch_of_row` (rows of the draw,) int64: the batch each row counts to in predictive knowledge.
-
-        `bf16` measures in bfloat16 where autocast allows it; hidden states and refits stay in float32.
-        """
+        """`bf16` measures in bfloat16 where autocast allows it; hidden states and refits stay in float32."""
         self._ends = ends
         self._batches = batches
-        self._batch_of_row = batch_of_row
-        self._share = batch_of_row.bincount().float().reciprocal()[batch_of_row]
         self._tick = tick
         self._bf16 = bf16
         self._student: list[Tensor] = []
@@ -165,34 +132,36 @@ class Stream:
         self._teacher = list(self._student)
 
     def measure(
-        self, stack: Sequence[Sublayer], loss: Loss, teacher: Sequence[Tensor] | None
+        self, stack: Sequence[Sublayer], signal: Signal | None, gradients: Callable[[Sublayer], Gradients]
     ) -> tuple[list[Knowledge], list[Tensor]]:
         """Run all rows through `stack`, the sub-layers from here to the top.
 
-        `teacher` holds the dense model's logits (answers, classes) of every batch. Without them the student still is
-        the teacher, so that every gradient is zero and none is computed. A row's loss is the mean over its answers.
-        Returns the knowledge of each sub-layer and the student's logits of every batch.
+        `signal` is what each answer sends down, weighed so that a row is the mean over its answers; `gradients` makes
+        what gathers the result. Without a signal every gradient is zero and none is computed. Returns the knowledge
+        of each sub-layer and the pruned model's logits of every batch.
         """
-        knowledge = [Knowledge.of(sublayer, self._batch_of_row) for sublayer in stack]
+        knowledge = [
+            Knowledge(each, gradients(each), RepresentationalKnowledge(each.output.weight.shape[1]))
+            for each in stack
+        ]
         answers = []
         for index, (batch, hidden) in enumerate(zip(self._batches, self._student, strict=True)):
             half = torch.autocast(hidden.device.type, torch.bfloat16, enabled=self._bf16)
-            with torch.set_grad_enabled(teacher is not None):
+            with torch.set_grad_enabled(signal is not None):
                 with half:
                     logits, lowest = self._answer(knowledge, batch, hidden)
                 logits = logits.float()
-                if teacher is not None:
-                    losses = loss(logits, teacher[index].to(logits.device))
-                    total = (self._shares(batch) * losses).sum()
-                    torch.autograd.grad(total, lowest)  # passes every watched U on its way down
+                if signal is not None:
+                    down = signal(index, batch, logits.detach()) * self._shares(batch)
+                    torch.autograd.grad(logits, lowest, down)  # passes every watched U on its way down
             answers.append(logits.detach().cpu())
             self._tick()
         return knowledge, answers
 
     def _shares(self, batch: Batch) -> Tensor:
-        """The part that each answer has in the mean loss of the gradient batch of its row, (answers,)."""
+        """The part that each answer has in the mean over the answers of its row, (answers, 1)."""
         row = self._ends.task.rows_of(batch.whole)
-        return (self._share[batch.rows].to(row.device) / row.bincount(minlength=len(batch.rows)))[row]
+        return row.bincount().float().reciprocal()[row, None]
 
     def _answer(self, knowledge: Sequence[Knowledge], batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The logits (answers, classes), and U of the lowest sub-layer, where the gradient's way ends."""
@@ -217,11 +186,12 @@ class Stream:
         return self._ends.logits(batch, read), watched[0]
 
     @torch.no_grad()
-    def equations(self, dense: Sublayer, pruned: Sublayer) -> NormalEquations:
+    def equations(self, dense: Sublayer, pruned: Sublayer, *, top: bool = False) -> NormalEquations:
         """What the output projection of `pruned` must solve to say what the dense model's `dense` says.
 
         The target is the dense model's residual sum, before the norm; the residual and the bias taken from it are
-        the pruned model's (equation 5), so that the fit also repairs what went wrong below. Moves the dense model up.
+        the pruned model's (equation 5), so that the fit also repairs what went wrong below. Of the `top` sub-layer
+        only the tokens count that the task's head reads. Moves the dense model up.
         """
         weight = pruned.output.weight
         equations = NormalEquations(weight.shape[1], len(weight), weight.device)
@@ -229,7 +199,11 @@ class Stream:
             student, teacher = self._student[index], self._teacher[index]
             aim = dense.residual_sum(teacher, dense.inner(teacher, batch.real))
             wanted = aim - student - pruned.output.bias
-            equations.add(pruned.inner(student, batch.real)[batch.real], wanted[batch.real])
+            counted = batch.real
+            if top:
+                places = torch.arange(student.shape[1], device=student.device)
+                counted = counted & (places < self._ends.read(student).shape[1])
+            equations.add(pruned.inner(student, batch.real)[counted], wanted[counted])
             self._teacher[index] = dense.norm(aim)
             self._tick()
         return equations

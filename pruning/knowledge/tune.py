@@ -50,6 +50,16 @@ class NormalEquations:
         """The mean row of B (outputs,): all that is left to fit when no column is kept."""
         return self._sum / self._tokens
 
+    def by_unit(self, weight: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The same problem for one scale per unit of `size` columns of a fixed `weight` (outputs, columns).
+
+        With O_i = A_i W_i^T, what unit i says: the matrix of all <O_i, O_j>, (units, units), and <O_i, B>, (units,).
+        """
+        fixed = weight.double()
+        units = fixed.shape[1] // size
+        products = ((fixed.T @ fixed) * self._gram).reshape(units, size, units, size).sum((1, 3))
+        return products, (fixed.T * self._right).sum(1).reshape(units, size).sum(1)
+
     def solve(self, old: Tensor) -> Fit:
         """The new weight near the `old` (outputs, columns).
 
@@ -72,6 +82,20 @@ class NormalEquations:
         solution = torch.cholesky_solve(self._right + ridge * scale * prior, factor)
         weight = solution.T.to(old.dtype).contiguous()
         return Fit(weight, ridge, self._error(prior), self._error(weight.double().T))
+
+    def solve_plainly(self, old: Tensor) -> Fit:
+        """The same without a ridge on the normal equations in float32, as the released code solves them.
+
+        The `old` weight (outputs, columns) stays where the solver fails.
+        """
+        prior = old.double().T
+        try:
+            found = torch.linalg.lstsq(self._gram.float(), self._right.float(), rcond=0).solution
+        except RuntimeError:  # torch.linalg.LinAlgError is one
+            found = prior.float()
+        solution = found if bool(found.isfinite().all()) else prior.float()
+        weight = solution.T.to(old.dtype).contiguous()
+        return Fit(weight, 0.0, self._error(prior), self._error(weight.double().T))
 
     def _factor(self, ridge: Tensor) -> Tensor | None:
         regular = self._gram.clone()

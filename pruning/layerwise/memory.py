@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from pruning.errors import OutOfMemory
-from pruning.knowledge.stream import Batch
+from pruning.knowledge.draw import Batch
 from pruning.planning.shape import ModelShape
 
 _FLOAT = 4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pruning.knowledge.stream import Batch
+from pruning.knowledge.draw import Batch
 from pruning.layerwise.statistics import Statistic
 from pruning.model.layers import family
 

@@ -4,28 +4,29 @@ Each sub-layer, bottom to top, is measured, cut and refitted before the next one
 `pruning.knowledge`.
 """
 
-from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
-import torch
 from pydantic import Field
-from transformers import PreTrainedModel
 
-from pruning.knowledge.climb import Climb, Scoring, Site, total_work
+from pruning.knowledge.climb import Climb, Rules, Scoring, total_work
 from pruning.knowledge.draw import Draw
+from pruning.knowledge.predictive import Curvature, Mismatch, Predictive
 from pruning.knowledge.pulse import Pulse
 from pruning.knowledge.scores import divergence, squared_error
-from pruning.knowledge.steps import Steps
+from pruning.knowledge.signals import Loss
+from pruning.knowledge.sites import sites_of
+from pruning.knowledge.steps import Step, Steps
 from pruning.knowledge.stream import Ends, Stream
-from pruning.knowledge.sublayers import sublayers
+from pruning.knowledge.trials import Judge, Trials
 from pruning.masking.masks import kept_units
-from pruning.masking.units import SlotUnits
 from pruning.methods import Context, Method, Outcome
-from pruning.model.layers import layers
 
-_GRADIENT_BATCH = 32
-"""Rows whose mean loss has one gradient. Part of the scale of predictive knowledge, so of what the representation
-weight means; a constant, because rows are computed in groups of like length whatever this is."""
+_PUBLISHED = (2.5e-4, 1.0)
+"""The two values of lambda that the paper chooses from."""
+_RELEASED_HEAD_WEIGHT = 64.0
+_HELD_OUT = 1 / 4
+"""Rows to choose lambda by, as a part of those that are measured with."""
 
 
 class KPrune(Method):
@@ -45,66 +46,104 @@ class KPrune(Method):
     class Settings(Method.Settings):
         """Options of K-prune, with the published values as defaults."""
 
+        mode: Literal["best", "faithful"] = Field(
+            default="best",
+            description="best: rows drawn once each, predictive knowledge by the true Fisher information, a ridge in "
+            "the refit, and the mean of what it should say for an emptied sub-layer. faithful: as in the released "
+            "code: rows drawn with repetition, squared gradients of batches of 32 rows against the dense model's "
+            "answers, no ridge, and an emptied sub-layer loses its bias too.",
+        )
         calibration_tokens: int = Field(
             default=100_000,
             ge=1,
             le=100_000_000,
             description="Tokens of training rows to measure and refit with; fewer when the data has fewer.",
         )
-        representation_weight: float = Field(
-            default=2.5e-4,
+        representation_weight: float | None = Field(
+            default=None,
             ge=0,
             le=1e6,
-            description="Weight of representational against predictive knowledge (lambda in the paper, 0.00025 or 1).",
+            description="Weight of representational against predictive knowledge (lambda in the paper). Left out: "
+            "0.00025 in faithful mode; else the better of the two published values, 0.00025 and 1, by the answers on "
+            "training rows that were not measured with, which takes two runs.",
         )
         head_weight: float | None = Field(
             default=None,
             gt=0,
             le=1e6,
-            description="Weight of a head's score against a neuron's (mu in the paper, 64). Left out: the width of "
-            "one head, which makes it the sum over the head's columns; that is 64 for BERT-base.",
+            description="Weight of a head's score against a neuron's (mu in the paper). Left out: 64 in faithful "
+            "mode, else the width of one head, which makes it the sum over the head's columns; that is 64 for "
+            "BERT-base.",
         )
         temperature: float = Field(
             default=2.0, gt=0, le=100, description="Temperature of the softmax that compares logits (gamma)."
+        )
+        refit: bool = Field(
+            default=True,
+            description="Whether to solve for new weights of what reads the kept units; false is an ablation.",
+        )
+        selection: Literal["each", "once"] = Field(
+            default="each",
+            description="each: measure anew before each sub-layer is cut. once: choose all units on the dense model; "
+            "an ablation.",
         )
 
     settings: Settings
 
     def prune(self, context: Context) -> Outcome:
         """Prune to the asked ratio; finished sub-layers are kept in `context.work` and not done again."""
-        groups = {name: group for name, group in context.groups().items() if isinstance(group, SlotUnits)}
-        sites = _sites(context.model, groups)
-        draw = Draw.of(context.train, self.settings.calibration_tokens, context.spec.seed)
+        groups = context.groups()
+        sites = sites_of(context.model, groups)
+        draw, held = self._draws(context)
+        weights = self._representation_weights()
         batches = draw.batches(context.device, sum(site.sublayer.work for site in sites))
-        pulse = Pulse(context, len(batches) * total_work(sites))
-        with Ends.of(context.model, context.task) as ends:
-            batch_of_row = torch.arange(len(draw)) // _GRADIENT_BATCH
-            bf16 = context.spec.precision == "bf16"
-            stream = Stream(ends, batches, batch_of_row, pulse.beat, bf16=bf16)
-            climb = Climb(sites, stream, self._scoring(context), Steps(context.work), pulse, len(batches))
-            steps = climb.run(context.budget(groups), even=context.spec.allocation == "native")
+        pulse = Pulse(context, len(weights) * len(batches) * total_work(sites))
+        rules = Rules(
+            even=context.spec.allocation == "native",
+            refit=self.settings.refit,
+            released=self.settings.mode == "faithful",
+            once=self.settings.selection == "once",
+        )
+
+        def climb(weight: float, steps: Steps) -> list[Step]:
+            with Ends.of(context.model, context.task) as ends:
+                stream = Stream(ends, batches, pulse.beat, bf16=context.spec.precision == "bf16")
+                scoring = self._scoring(context, len(draw), weight)
+                whole = Climb(sites, stream, scoring, rules, steps, pulse, len(batches))
+                return whole.run(context.budget(groups))
+
+        judge = Judge(context, held, sites, self._loss(context), pulse.beat)
+        trials = Trials(sites, context.work, judge, climb)
+        steps, chosen = trials.best(weights)
         masks = {site.name: step.kept for site, step in zip(sites, steps, strict=True) if site.units}
         details = {
             "rows": len(draw),
             "tokens": int(draw.lengths.sum()),
+            **chosen,
             "sublayers": {site.name: dict(step.notes) for site, step in zip(sites, steps, strict=True)},
         }
         return Outcome(kept=kept_units(context.shape, groups, masks), details=details)
 
-    def _scoring(self, context: Context) -> Scoring:
-        loss = squared_error
-        if context.task.kind != "regression":
-            loss = partial(divergence, temperature=self.settings.temperature)
+    def _draws(self, context: Context) -> tuple[Draw, Draw]:
+        """The rows to measure with, and those to choose lambda by."""
+        faithful, seed = self.settings.mode == "faithful", context.spec.seed
+        draw = Draw.of(context.train, self.settings.calibration_tokens, seed, replacement=faithful)
+        return draw.split(_HELD_OUT, seed) if len(self._representation_weights()) > 1 else (draw, draw)
+
+    def _representation_weights(self) -> tuple[float, ...]:
+        if self.settings.representation_weight is not None:
+            return (self.settings.representation_weight,)
+        return _PUBLISHED[:1] if self.settings.mode == "faithful" else _PUBLISHED
+
+    def _loss(self, context: Context) -> Loss:
+        if context.task.kind == "regression":
+            return squared_error
+        return partial(divergence, temperature=self.settings.temperature)
+
+    def _scoring(self, context: Context, rows: int, representation_weight: float) -> Scoring:
         head_weight = self.settings.head_weight or float(context.shape.head_size)
-        return Scoring(loss, self.settings.representation_weight, head_weight)
-
-
-def _sites(model: PreTrainedModel, groups: Mapping[str, SlotUnits]) -> list[Site]:
-    """Every sub-layer, bottom to top; those without units in `groups` keep all they have."""
-    sites = []
-    for layer in layers(model):
-        attention, ffn = sublayers(layer)
-        heads, neurons = f"{layer.index}.heads", f"{layer.index}.neurons"
-        sites.append(Site(heads, attention, layer.attention_out, groups.get(heads)))
-        sites.append(Site(neurons, ffn, layer.ffn_out, groups.get(neurons)))
-    return sites
+        predictive: Predictive = Curvature(context.task, self.settings.temperature, context.spec.seed)
+        if self.settings.mode == "faithful":
+            head_weight = self.settings.head_weight or _RELEASED_HEAD_WEIGHT
+            predictive = Mismatch(self._loss(context), rows)
+        return Scoring(predictive, rows, representation_weight, head_weight)

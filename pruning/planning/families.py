@@ -14,6 +14,11 @@ def _heads(prefix: str) -> Mapping[Task, str]:
     return MappingProxyType({task: f"{prefix}For{head}" for task, head in _HEADS.items()})
 
 
+def _not_recomputed(reason: str) -> Mapping[str, str]:
+    """The methods that compute sub-layers themselves, and why they cannot here."""
+    return MappingProxyType(dict.fromkeys(("fisher", "kcm", "kprune"), reason))
+
+
 _HEADS: Mapping[Task, str] = MappingProxyType(
     {
         "sequence-classification": "SequenceClassification",
@@ -43,6 +48,7 @@ _BERT = Family(
     architectures=_heads("Bert"),
 )
 
+
 _LLAMA = Family(
     layers="layers",
     query="self_attn.q_proj",
@@ -63,10 +69,10 @@ _LLAMA = Family(
     key_heads_config="num_key_value_heads",
     head_size_config="head_dim",
     fewest_heads=1,  # a cache without keys in the first layer forgets how many tokens it has seen
-    unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
+    unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
 )
 
-_RELATIVE = MappingProxyType({"kprune": "it recomputes attention, without relative positions"})
+_RELATIVE = _not_recomputed("it recomputes attention, without relative positions")
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -133,7 +139,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             head_size="head_dim",
             head_count=None,
             head_width=None,
-            unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
+            unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
         ),
         "gpt2": replace(
             _LLAMA,

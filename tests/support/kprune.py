@@ -1,6 +1,7 @@
-"""A tiny model, random rows, and the context in which K-prune works on them."""
+"""Random rows for a tiny model, and the context in which methods without retraining work on them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ def random_rows(model: PreTrainedModel, rows: int = 96, longest: int = 12, seed:
         labels=np.full(rows, np.nan),
         pad_token=model.config.pad_token_id or 0,
     )
+
+
+def labelled_rows(model: PreTrainedModel, rows: int = 96, *, flip: bool = False) -> Encoded:
+    """The same rows with labels that depend on their first token: a class, or a value where there is one output."""
+    found = random_rows(model, rows)
+    first = found.tokens[found.offsets[:-1]].astype(np.int64)
+    outputs = model.config.num_labels
+    labels = first / model.config.vocab_size if outputs == 1 else (first + flip) % outputs
+    return replace(found, labels=labels)
 
 
 def context(

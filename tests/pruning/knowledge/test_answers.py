@@ -8,7 +8,9 @@ import torch
 from pruning.data.examples import Answer, Question, Tagged
 from pruning.data.labels import Labels
 from pruning.knowledge.draw import Draw
-from pruning.knowledge.scores import divergence
+from pruning.knowledge.predictive import drawn_batches
+from pruning.knowledge.scores import BatchGradients, divergence
+from pruning.knowledge.signals import mismatch
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.methods import create
@@ -88,8 +90,12 @@ def test_predictive_knowledge_equals_gates_on_the_real_model(kind, family):
         aims = [task.logits(teacher(**batch.inputs), batch.whole) for batch in batches]
         own = [task.logits(model(**batch.inputs), batch.whole) for batch in batches]
     with Ends.of(model, task) as ends:
-        stream = Stream(ends, batches, torch.arange(len(rows)) // BATCH, lambda: None)
-        knowledge, logits = stream.measure(stack, lambda said, aim: divergence(said, aim, TEMPERATURE), aims)
+        stream = Stream(ends, batches, lambda: None)
+        signal = mismatch(lambda said, aim: divergence(said, aim, TEMPERATURE), aims)
+        batch_of_row = drawn_batches(len(rows), BATCH)
+        knowledge, logits = stream.measure(
+            stack, signal, lambda part: BatchGradients(batch_of_row, part.output.weight.shape[1])
+        )
     for found, reference in zip(logits, own, strict=True):
         torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-5)
     for known, reference in zip(knowledge, expected, strict=True):
@@ -97,14 +103,16 @@ def test_predictive_knowledge_equals_gates_on_the_real_model(kind, family):
 
 
 @pytest.mark.parametrize("kind", TASKS)
-@pytest.mark.parametrize("family", KPRUNE_FAMILIES)
-def test_pruned_and_shrunk_agree_and_a_killed_run_goes_on(kind, family, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "family"), [*(("kprune", family) for family in KPRUNE_FAMILIES), ("fisher", "bert")]
+)
+def test_pruned_and_shrunk_agree_and_a_killed_run_goes_on(kind, method, family, tmp_path):
     rows, task = rows_of(kind, family), TASKS[kind]
     model, again = model_of(kind, family), model_of(kind, family)
-    outcome = create("kprune", {}).prune(context(model, tmp_path, rows=rows, task=task))
-    for path in sorted(tmp_path.glob("sublayer-*"))[2:]:
+    outcome = create(method, {}).prune(context(model, tmp_path, rows=rows, task=task))
+    for path in sorted(tmp_path.rglob("sublayer-*"))[2:]:
         path.unlink()
-    assert create("kprune", {}).prune(context(again, tmp_path, rows=rows, task=task)) == outcome
+    assert create(method, {}).prune(context(again, tmp_path, rows=rows, task=task)) == outcome
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     small = copy.deepcopy(model)
     shrink(small, outcome.kept)

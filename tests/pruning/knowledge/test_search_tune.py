@@ -89,3 +89,15 @@ def test_activations_that_are_not_finite_are_refused():
 def test_the_mean_is_what_remains_without_columns():
     _, wanted, equations = problem(30, 0)
     torch.testing.assert_close(equations.mean, wanted.double().mean(0))
+
+
+def test_the_released_solver_has_no_ridge_and_keeps_the_old_weight_where_it_fails():
+    inner, wanted, equations = problem(300, 10)
+    old = torch.full((3, 10), 0.25)
+    fit = equations.solve_plainly(old)
+    expected = torch.linalg.lstsq(inner.double(), wanted.double()).solution
+    torch.testing.assert_close(fit.weight.double(), expected.T, rtol=1e-3, atol=1e-4)
+    assert fit.ridge == 0
+    assert fit.error_after < fit.error_before
+    equations.add(torch.full((1, 10), torch.inf), torch.ones(1, 3))
+    assert torch.equal(equations.solve_plainly(old).weight, old)

@@ -7,7 +7,9 @@ import torch
 
 from pruning.errors import Canceled
 from pruning.knowledge.draw import Draw
+from pruning.knowledge.predictive import Mismatch
 from pruning.methods import METHODS, create
+from pruning.methods.kprune import KPrune
 from pruning.model.layers import layers
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape, head_cost, neuron_cost, removed_ratio, total_cost
@@ -16,8 +18,9 @@ from tests.support.models import KPRUNE_FAMILIES, TASKS, tiny_inputs, tiny_model
 
 
 def prune(model, work, settings=None, **options):
+    """One run; without a lambda the method would make two and choose."""
     given = context(model, work, **options)
-    outcome = create("kprune", settings or {}).prune(given)
+    outcome = create("kprune", {"representation_weight": 2.5e-4} | (settings or {})).prune(given)
     assert outcome.kept is not None
     return given, outcome
 
@@ -49,11 +52,13 @@ def gates(layer, heads, neurons):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", KPRUNE_FAMILIES)
-def test_gated_baked_and_shrunk_agree_and_the_budget_is_met(family, task, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "family"), [*(("best", family) for family in KPRUNE_FAMILIES), ("faithful", "bert")]
+)
+def test_gated_baked_and_shrunk_agree_and_the_budget_is_met(mode, family, task, tmp_path):
     dense = tiny_model(family, task)
     model = copy.deepcopy(dense)
-    given, outcome = prune(model, tmp_path)
+    given, outcome = prune(model, tmp_path, {"mode": mode})
     removed = removed_ratio(given.shape, outcome.kept, "flops", given.mean_length)
     unit = head_cost(given.shape, "flops", given.mean_length) / total_cost(
         given.shape, "flops", given.mean_length
@@ -167,22 +172,21 @@ def test_a_killed_run_goes_on_and_gives_the_same_bits(allocation, tmp_path):
     dense = tiny_model("distilbert", layers=3)
     whole, resumed = copy.deepcopy(dense), copy.deepcopy(dense)
     _, expected = prune(whole, tmp_path / "whole", allocation=allocation, ratio=0.3)
-    finished = sorted((tmp_path / "whole").glob("sublayer-*"))
+    finished = sorted((tmp_path / "whole").rglob("sublayer-*"))
     assert len(finished) == 6
 
     def stop():
-        done = len(list((tmp_path / "killed").glob("sublayer-*")))
+        done = len(list((tmp_path / "killed").rglob("sublayer-*")))
         return "preempt" if done >= 3 else None
 
     with pytest.raises(Canceled):
         prune(copy.deepcopy(dense), tmp_path / "killed", allocation=allocation, ratio=0.3, should_stop=stop)
-    kept_files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("sublayer-*")}
+    kept_files = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("sublayer-*")}
     assert len(kept_files) == 3
     _, outcome = prune(resumed, tmp_path / "killed", allocation=allocation, ratio=0.3)
     assert outcome == expected
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    for name, written in kept_files.items():
-        assert (tmp_path / "killed" / name).stat().st_mtime_ns == written
+    assert all(path.stat().st_mtime_ns == written for path, written in kept_files.items())
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_other_rows(tmp_path):
@@ -203,6 +207,20 @@ def test_rows_are_drawn_without_replacement_up_to_the_tokens_asked_for():
     assert len(Draw.of(rows, tokens=10**6, seed=0)) == 50
     seen = torch.cat([batch.rows for batch in draw.batches(torch.device("cpu"), weights=2**27)])
     assert sorted(seen.tolist()) == list(range(len(draw)))
+
+
+def test_rows_to_judge_by_are_others_while_there_are_others():
+    rows = random_rows(tiny_model("bert"), rows=50)
+    draw, held = Draw.rows(rows, 20, seed=0).split(0.25, seed=0)
+    assert (len(draw), len(held)) == (20, 5)
+    assert not set(draw.indices.tolist()) & set(held.indices.tolist())
+    draw, held = Draw.rows(rows, 48, seed=0).split(0.25, seed=0)
+    assert (len(draw), len(held)) == (36, 12)
+    assert not set(draw.indices.tolist()) & set(held.indices.tolist())
+    alone, also = Draw.rows(rows, 1, seed=0).split(0.25, seed=0)
+    assert len(alone) == len(also) == 1
+    repeated = Draw.rows(rows, 50, seed=0, replacement=True)
+    assert len(repeated) == 50 > len(set(repeated.indices.tolist()))
 
 
 def test_progress_rises_to_the_end_and_a_stop_is_heeded_at_the_next_batch(tmp_path):
@@ -241,8 +259,83 @@ def test_lambda_and_mu_decide(tmp_path):
     assert sum(map(len, many.kept.heads)) == shape.layers * shape.heads
     assert sum(map(len, few.kept.heads)) < shape.layers * shape.heads
     _, other = prune(tiny_model("bert"), tmp_path / "other", {"representation_weight": 0}, ratio=0.4)
-    _, usual = prune(tiny_model("bert"), tmp_path / "usual", ratio=0.4)
+    _, usual = prune(tiny_model("bert"), tmp_path / "usual", {"representation_weight": 1}, ratio=0.4)
     assert other.kept != usual.kept
+
+
+def test_without_a_lambda_the_better_of_the_published_two_is_delivered(tmp_path):
+    dense = tiny_model("bert", layers=3)
+    model = copy.deepcopy(dense)
+    _, outcome = prune(model, tmp_path / "both", {"representation_weight": None}, ratio=0.6)
+    distances = outcome.details["held_out_distance"]
+    assert set(distances) == {"0.00025", "1"}
+    best = min(distances, key=distances.get)
+    assert outcome.details["representation_weight"] == float(best)
+    assert outcome.details["rows"] == 72  # a quarter of the 96 rows judges
+    steps = sorted((tmp_path / "both" / f"at-{best}").glob("sublayer-*"))
+    assert len(steps) == 6
+    again = copy.deepcopy(dense)
+    for path in [*steps[4:], *sorted((tmp_path / "both").rglob("answers*"))[1:]]:
+        path.unlink()
+    _, resumed = prune(again, tmp_path / "both", {"representation_weight": None}, ratio=0.6)
+    assert resumed == outcome
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_the_faithful_mode_is_that_of_the_released_code(tmp_path):
+    settings = KPrune.Settings(mode="faithful")
+    dense = tiny_model("bert", heads=2, ffn=64)
+    rows = random_rows(dense)
+    given = context(dense, tmp_path, rows=rows)
+    draw, _ = KPrune(settings)._draws(given)
+    assert len(draw) == len(rows)
+    assert len(set(draw.indices.tolist())) < len(rows)  # with replacement
+    scoring = KPrune(settings)._scoring(given, len(draw), 2.5e-4)
+    assert scoring.head_weight == 64
+    assert isinstance(scoring.predictive, Mismatch)
+    _, outcome = prune(dense, tmp_path, {"mode": "faithful", "head_weight": 1e-6}, rows=rows, ratio=0.7)
+    assert outcome.kept.heads[0] == ()
+    assert not layers(dense)[0].attention_out.bias.any()  # the bias goes with the sub-layer
+
+
+@pytest.mark.parametrize("settings", [{"refit": False}, {"selection": "once"}])
+def test_ablations_differ_from_the_method_and_resume(settings, tmp_path):
+    dense = tiny_model("bert", layers=3)
+    whole, usual, again = (copy.deepcopy(dense) for _ in range(3))
+    _, outcome = prune(whole, tmp_path / "ablation", settings)
+    prune(usual, tmp_path / "usual")
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), usual.parameters(), strict=True))
+    for path in sorted((tmp_path / "ablation").rglob("sublayer-*"))[2:]:
+        path.unlink()
+    _, resumed = prune(again, tmp_path / "ablation", settings)
+    assert resumed == outcome
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    if "refit" in settings:
+        for layer, donor, neurons in zip(layers(whole), layers(dense), outcome.kept.neurons, strict=True):
+            kept = list(neurons)
+            assert torch.equal(layer.ffn_out.weight[:, kept], donor.ffn_out.weight[:, kept])
+
+
+def test_chosen_once_is_chosen_on_the_dense_model(tmp_path):
+    """With masks of the first search in hand, measuring anew changes what higher sub-layers keep."""
+    dense = tiny_model("bert", layers=3)
+    predictive = {"representation_weight": 0}
+    _, once = prune(copy.deepcopy(dense), tmp_path / "once", predictive | {"selection": "once"}, ratio=0.6)
+    _, each = prune(copy.deepcopy(dense), tmp_path / "each", predictive, ratio=0.6)
+    assert once.kept.heads[0] == each.kept.heads[0]
+    assert once.kept != each.kept
+
+
+def test_kept_cost_and_what_is_left_of_the_budget_add_up_after_every_sublayer(tmp_path):
+    model = tiny_model("bert", layers=3)
+    given, outcome = prune(model, tmp_path, ratio=0.6)
+    groups = given.groups()
+    budget = spent = given.budget(groups)
+    for layer in range(3):
+        for kind, chosen in (("heads", outcome.kept.heads), ("neurons", outcome.kept.neurons)):
+            spent -= len(chosen[layer]) * groups[f"{layer}.{kind}"].cost
+            assert spent >= -1e-6 * budget
+    assert spent < max(group.cost for group in groups.values())
 
 
 def test_it_is_registered():

@@ -41,14 +41,16 @@ def test_auto_takes_kprune_where_it_fits(family):
     assert found.method == ("kprune" if family in KPRUNE_FAMILIES else "leap")
 
 
+@pytest.mark.parametrize("method", ["fisher", "kcm", "kprune"])
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - set(KPRUNE_FAMILIES)))
-def test_kprune_is_refused_where_it_does_not_fit(family):
+def test_methods_that_compute_sublayers_are_refused_where_they_cannot(family, method):
     with pytest.raises(InvalidSpec) as caught:
-        plan(family, method="kprune")
+        plan(family, method=method, granularity="neuron")
     assert caught.value.param == "/method"
-    assert FAMILIES[family].unsupported["kprune"] in caught.value.message
-    assert {"leap", "magnitude"} <= set(caught.value.remedy.strip(".").split())
-    assert "kprune" not in caught.value.remedy
+    assert FAMILIES[family].unsupported[method] in caught.value.message
+    able = set(caught.value.remedy.strip(".").split())
+    assert {"leap", "magnitude"} <= able
+    assert not {"fisher", "kcm", "kprune"} & able
 
 
 @pytest.mark.parametrize("granularity", ["structured", "head"])

@@ -198,6 +198,9 @@ class TestLength:
     [
         ({"method": "nothing"}, "/method", "kprune"),
         ({"method": "kprune", "granularity": "unstructured"}, "/granularity", "leap or magnitude"),
+        ({"method": "kcm"}, "/granularity", "It supports neuron."),
+        ({"method": "fisher", "granularity": "row"}, "/granularity", "For row use"),
+        ({"method": "kprune", "settings": {"mode": "fast"}}, "/method/mode", "faithful"),
         ({"granularity": "2:4"}, "/granularity", "structured"),
         ({"granularity": "layer", "method": "leap"}, "/granularity", "block"),
         ({"granularity": "block:48x32"}, "/granularity", "Rows can be 1, 2, 4, 8, 16, 32, 64 or 128"),
@@ -266,7 +269,7 @@ def test_labels_that_do_not_fit_the_task_are_refused():
 
 
 class TestReach:
-    @pytest.mark.parametrize("method", ["kprune", "leap", "magnitude"])
+    @pytest.mark.parametrize("method", ["fisher", "kprune", "leap", "magnitude", "random"])
     @pytest.mark.parametrize("allocation", ["global", "native"])
     def test_an_unreachable_target_names_one_that_is_reachable(self, method, allocation):
         request = {"method": method, "allocation": allocation, "granularity": "structured"}
@@ -282,6 +285,15 @@ class TestReach:
         assert plan(method="kprune").largest_ratio > plan(method="leap").largest_ratio
         native = plan(method="kprune", allocation="native").largest_ratio
         assert native == plan(method="leap", allocation="native").largest_ratio
+
+    def test_kcm_ends_where_the_ffns_end(self):
+        """Two thirds of BERT's FLOPs; the refusal says how far it goes."""
+        request = {"method": "kcm", "granularity": "neuron", "length": 25.16}
+        with pytest.raises(TargetUnreachable) as caught:
+            plan(target_ratio=0.7, **request)
+        assert 0.6 < caught.value.nearest < 2 / 3
+        assert str(caught.value.nearest) in str(caught.value)
+        assert plan(target_ratio=caught.value.nearest, **request).method == "kcm"
 
     def test_single_weights_reach_almost_everything(self):
         assert plan(granularity="unstructured", target_ratio=0.999).largest_ratio > 0.999
