@@ -52,18 +52,29 @@ def restore(folder: Path, database: Database, store: Store) -> Copied:
 
 def _newest_schema(ledger: Path, scratch: Path) -> str:
     """URL of a copy of a backup's rows, so that migrating them leaves the backup as it is."""
+    if ledger.with_name(f"{LEDGER}-wal").exists():
+        raise BackupFailed(
+            f"{ledger.parent} is the data folder of a service, not a backup: use `prunery backup`."
+        )
     path = scratch / LEDGER
     shutil.copyfile(ledger, path)
     path.chmod(0o600)
-    with closing(sqlite3.connect(path)) as connection:
-        (found,) = connection.execute("PRAGMA quick_check").fetchone()
-    if found != "ok":
-        raise BackupFailed(f"{ledger} is damaged: {found}")
+    _refuse_damage(path)
     try:
         migrate(f"sqlite:///{path}")
     except CommandError as error:
         raise BackupFailed(f"{ledger} was made by a newer Prunery: {error}.") from error
     return f"sqlite:///{path}"
+
+
+def _refuse_damage(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise BackupFailed(f"The backup's {LEDGER} is damaged: {found}.")
 
 
 def _refuse_rows(database: Database) -> None:
