@@ -33,8 +33,9 @@ print(json.dumps({"torch": torch.__version__, "transformers": transformers.__ver
 def check_engine(settings: Settings) -> Iterator[Finding]:
     """Multiply matrices on every device, under the memory limit and the environment of a job."""
     if find_spec("torch") is None:
-        status = "warn" if settings.worker_queue == "cpu" else "fail"
-        yield Finding("engine", status, "torch is not installed: no worker can run here", _INSTALL)
+        # As it should be in the API's image; but who asks for GPUs means to run a worker.
+        detail, wanted = "torch is not installed: no worker can run here", settings.worker_queue == "gpu"
+        yield Finding("engine", "fail" if wanted else "warn", detail, _INSTALL)
         return
     from worker.devices import Devices, NoDevice, accelerators
     from worker.liveness import worker_answers

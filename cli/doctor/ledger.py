@@ -72,8 +72,8 @@ def _clock(session: Session, settings: Settings) -> Finding:
 def _write(database: Database) -> Finding:
     try:
         with database.write() as session:
-            name = new_id("doctor")
-            session.execute(insert(Owner).values(id=name[-32:], name=name, created_at=now(session)))
+            owner = new_id("own")
+            session.execute(insert(Owner).values(id=owner, name=owner, created_at=now(session)))
             session.rollback()
     except (LedgerError, DBAPIError) as error:
         remedy = "see that the user may write, the disk has room and the server is no read-only replica"

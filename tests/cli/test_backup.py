@@ -22,9 +22,7 @@ def test_a_service_goes_on_from_its_backup(
 ) -> None:
     with running_api(tmp_path / "lost") as api, PruneryClient(api.url, api.key) as client:
         model, dataset = client.upload_model(model_folder), client.upload_dataset(dataset_file)
-        done, under_way = (
-            client.create_job(model=model.id, dataset=dataset.id, target_ratio=0.25) for _ in range(2)
-        )
+        done, under_way = (client.submit(model.id, dataset.id, 0.5) for _ in range(2))
         api.succeed(api.take(done.id))
         api.take(under_way.id)
         key = api.key
