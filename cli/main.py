@@ -7,7 +7,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import jobs, keys, service
+from cli import backup, jobs, keys, service
+from cli.doctor.command import doctor
+from cli.problems import setting_problems
 from client import ApiProblem, ClientError, LocalFileProblem
 from core.errors import LedgerError
 
@@ -25,6 +27,9 @@ application = typer.Typer(
 application.command()(service.serve)
 application.command()(service.worker)
 application.command()(service.migrate)
+application.command()(doctor)
+application.command()(backup.backup)
+application.command()(backup.restore)
 application.add_typer(keys.application, name="keys")
 application.command()(jobs.submit)
 application.command()(jobs.watch)
@@ -46,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     except LocalFileProblem as problem:
         return _complain(str(problem), WRONG_USE)
     except ValidationError as error:
-        return _complain("; ".join(_setting_problems(error)), WRONG_USE)
+        return _complain("; ".join(setting_problems(error)), WRONG_USE)
     except (ClientError, LedgerError, OSError) as error:
         return _complain(str(error), 1)
 
@@ -60,11 +65,3 @@ def _complain(message: str, status: int) -> int:
     line = " ".join(message.split())
     Console(stderr=True).print(f"error: {line}", markup=False, highlight=False, soft_wrap=True)
     return status
-
-
-def _setting_problems(error: ValidationError) -> list[str]:
-    """One clause for each setting of the environment that is wrong, named as its variable."""
-    return [
-        f"{'_'.join(('PRUNERY', *map(str, problem['loc']))).upper()}: {problem['msg']}"
-        for problem in error.errors()
-    ]

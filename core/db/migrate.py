@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,3 +27,12 @@ def migrate(url: str) -> None:
     if (path := make_url(url).database) and url.startswith("sqlite:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     command.upgrade(alembic_config(url), "head")
+
+
+def revisions(session: Session) -> tuple[str | None, str | None]:
+    """The revision of a database's schema, None before the first migration, and the one that this code wants."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    has = MigrationContext.configure(session.connection()).get_current_revision()
+    return has, ScriptDirectory.from_config(alembic_config("sqlite://")).get_current_head()

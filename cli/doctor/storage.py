@@ -1,0 +1,68 @@
+"""Whether the folders take files, and have room for what the limits allow."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_bytes
+from tempfile import TemporaryFile
+
+from cli.doctor.finding import Finding, last_words
+from core.artifacts.local import LocalStore
+from core.errors import LedgerError
+from core.settings import GIB, Settings
+
+_BYTES = 4096
+
+
+def check_storage(settings: Settings) -> Iterator[Finding]:
+    """Put an object, read it, delete it; write to the folder of running jobs; look for room."""
+    yield _store(settings.store_dir)
+    yield _work(settings.work_dir)
+    for name, folder in (("disk of the store", settings.store_dir), ("disk of jobs", settings.work_dir)):
+        with suppress(OSError):  # said above
+            yield _room(name, folder, settings)
+
+
+def _store(folder: Path) -> Finding:
+    content = token_bytes(_BYTES)
+    try:
+        store = LocalStore(folder)
+        stored = store.put([content])
+        try:
+            with store.open(stored.sha256) as file:
+                same = file.read() == content
+        finally:
+            store.delete(stored.sha256)
+    except (OSError, LedgerError) as error:
+        remedy = (
+            f"see that {folder} is a folder that this user may write to, with room; or set PRUNERY_STORE_DIR"
+        )
+        return Finding("store", "fail", last_words(error), remedy)
+    if not same:
+        return Finding("store", "fail", "other bytes came out than went in", "examine the disk")
+    return Finding("store", "ok", f"{folder}: an object was put, read and deleted")
+
+
+def _work(folder: Path) -> Finding:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(_BYTES))
+    except OSError as error:
+        remedy = (
+            f"see that {folder} is a folder that this user may write to, with room; or set PRUNERY_WORK_DIR"
+        )
+        return Finding("work folder", "fail", last_words(error), remedy)
+    return Finding("work folder", "ok", f"{folder} takes files")
+
+
+def _room(name: str, folder: Path, settings: Settings) -> Finding:
+    free, wanted = shutil.disk_usage(folder).free, settings.max_model_bytes + settings.max_dataset_bytes
+    detail = f"{free / GIB:.1f} GiB free"
+    if free >= wanted:
+        return Finding(name, "ok", detail)
+    short = f"{detail}; the largest model and dataset allowed take {wanted / GIB:.1f}"
+    return Finding(
+        name, "warn", short, "make room, or lower PRUNERY_MAX_MODEL_BYTES and PRUNERY_MAX_DATASET_BYTES"
+    )

@@ -1,0 +1,52 @@
+"""Every row of one database into another, of the same schema and of either kind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from core.artifacts.tables import Artifact
+from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
+from core.db import Database
+from core.tables import METADATA
+
+BATCH = 500
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[Session]:
+    """A session that sees the database as it was at its first read, whatever others write meanwhile."""
+    with database.read() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        yield session
+
+
+def copy_rows(source: Session, target: Session) -> int:
+    """Copy every table, parents before children; the number of rows."""
+    copied = 0
+    for table in METADATA.sorted_tables:
+        rows = source.execute(select(table), execution_options={"yield_per": BATCH}).mappings()
+        for part in rows.partitions():
+            target.execute(insert(table), [dict(row) for row in part])
+            copied += len(part)
+    return copied
+
+
+def count_rows(session: Session) -> int:
+    """How many rows all tables hold together."""
+    return sum(
+        session.execute(select(func.count()).select_from(table)).scalar_one()
+        for table in METADATA.sorted_tables
+    )
+
+
+def named_objects(session: Session) -> set[str]:
+    """SHA-256 of every object that the rows need; files still on the hub are no objects yet."""
+    pending = select(Model.id).where(Model.status == AssetStatus.PENDING)
+    pending_too = select(Dataset.id).where(Dataset.status == AssetStatus.PENDING)
+    files = select(AssetFile.sha256).where(
+        AssetFile.sha256.is_not(None), AssetFile.asset_id.not_in(pending.union_all(pending_too))
+    )
+    return {sha256 for sha256 in session.scalars(files.union(select(Artifact.sha256))) if sha256}
