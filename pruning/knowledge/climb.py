@@ -11,7 +11,8 @@ from pruning.knowledge.search import search
 from pruning.knowledge.steps import Step, Steps
 from pruning.knowledge.stream import Knowledge, Loss, Stream
 from pruning.knowledge.sublayers import Affine, Attention, FeedForward, Sublayer
-from pruning.masking.select import SLACK, keep_top
+from pruning.masking.rungs import cost_of, from_rungs, to_rungs
+from pruning.masking.select import even_width, keep_top
 from pruning.masking.units import SlotUnits
 
 
@@ -90,8 +91,8 @@ class Climb:
         which is full-size afterwards and zero where units were dropped.
         """
         steps = []
-        prices = [site.units.cost for site in self._sites if site.units]
-        width = int(budget / sum(prices) * (1 + SLACK)) if even else None
+        prices = [site.units.price for site in self._sites if site.units]
+        width = even_width(prices, budget) if even else None
         for index, site in enumerate(self._sites):
             step = self._steps.load(index)
             if step is None:
@@ -101,7 +102,7 @@ class Climb:
                 self._replay(index)
             self._pass(site, step)
             if site.units:
-                budget -= int(step.kept.sum()) * site.units.cost
+                budget -= cost_of(site.units, step.kept)
             steps.append(step)
         return steps
 
@@ -129,9 +130,11 @@ class Climb:
             self._answers = self._steps.answers = logits
         prunable = [(site, known) for site, known in zip(sites, knowledge, strict=True) if site.units]
         scores = [self._scoring.score(site, known) for site, known in prunable]
+        groups = [site.units for site, _ in prunable if site.units]
         if width is not None:
-            return keep_top(scores[0], width)
-        return search(scores, [site.units.cost for site, _ in prunable if site.units], budget)[0]
+            return keep_top(scores[0], min(width * groups[0].step, len(scores[0])))
+        rungs = [to_rungs(score, group) for score, group in zip(scores, groups, strict=True)]
+        return from_rungs(scores[0], search(rungs, [group.price for group in groups], budget)[0], groups[0])
 
     def _refit(self, site: Site, kept: Tensor) -> Step:
         pruned = site.sublayer.keep(kept.to(site.reader.weight.device))

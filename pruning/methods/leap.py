@@ -173,12 +173,12 @@ class Leap(LearnedMethod):
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> LeapTraining:
         """Scores for every unit, and a threshold for every group; one for all where layers keep one width."""
-        warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
+        warmth = temperature(self.settings, steps, 1 - context.ratio)
         native = context.spec.allocation == "native"
         owners = [0] * len(groups) if native else list(range(len(groups)))
         thresholds = Thresholds(max(owners) + 1, warmth, self.settings.chain_rule)
         masks = ThresholdMasks(groups, owners, thresholds, context.total_cost)
-        pull = Regulariser(1 - context.spec.target_ratio, self.settings.strongest, self.settings.weakest)
+        pull = Regulariser(1 - context.ratio, self.settings.strongest, self.settings.weakest)
         return LeapTraining(masks, pull, context.budget(groups), self.settings, steps)
 
 

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masking.select import Scope, keep_best
+from pruning.masking.rungs import keep_units
+from pruning.masking.select import Scope
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
@@ -24,7 +25,8 @@ class Magnitude(Method):
         "Drops the smallest weights, blocks, rows, heads or neurons in one shot, without data: a baseline."
     )
     granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
-    measures = frozenset({"weights", "flops"})
+    measures = frozenset({"weights", "flops", "parameters", "latency"})
+    cuts_many = True
 
     class Settings(Method.Settings):
         """Options of magnitude pruning."""
@@ -47,9 +49,8 @@ class Magnitude(Method):
         """Prune to the asked ratio; nothing is trained."""
         groups = context.groups()
         scores = {name: self._score(group) for name, group in groups.items()}
-        costs = {name: group.cost for name, group in groups.items()}
         even = context.spec.allocation == "native"
-        masks = keep_best(scores, costs, context.budget(groups), self.settings.scope, even=even)
+        masks = keep_units(groups, scores, context.budget(groups), self.settings.scope, even=even)
         for name, group in groups.items():
             group.clear(masks[name])
         return context.outcome(groups, masks)

@@ -1,8 +1,9 @@
 """What heads and neurons cost, and which ratios a model can reach, by config.json alone. Imports no torch.
 
-Counted are the linear weights of the transformer layers and, for FLOPs, their products and those of the
-attention (two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). Not counted:
-embeddings, norms, biases, softmax, activations, pooler and task head.
+`weights` are the linear weights of the transformer layers, `flops` their products and those of the attention (two per
+multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). Neither counts embeddings, norms, biases,
+softmax, activations, pooler and task head. `parameters` are all that the model stores, these included: a unit has the
+biases that leave with it, and most of what no unit has can never be removed.
 """
 
 import math
@@ -28,7 +29,9 @@ class ModelShape:
 
     A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
     key and value. Of disentangled attention (He et al. 2021, equation 4), `positions` is how many relative positions
-    every layer projects, `position_terms` how many products with them its scores add up.
+    every layer projects, `position_terms` how many products with them its scores add up. `attention_bias` and
+    `ffn_bias` say whether these matrices have biases; `parameters` is how many the whole model has, 0 where that is
+    not known.
     """
 
     layers: int
@@ -40,6 +43,9 @@ class ModelShape:
     fused: bool = False
     positions: int = 0
     position_terms: int = 0
+    attention_bias: bool = True
+    ffn_bias: bool = True
+    parameters: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -57,7 +63,8 @@ class ModelShape:
                 f"{family.heads_config} = {heads}.",
                 param="/model",
             )
-        shape = cls(layers, hidden, heads, hidden // heads, ffn, len(family.ffn_in), family.fused)
+        biases = {name: bool(config.get(field)) for name, field in family.biases.items()}
+        shape = cls(layers, hidden, heads, hidden // heads, ffn, len(family.ffn_in), family.fused, **biases)
         return shape._disentangled(config) if family.disentangled else shape
 
     def _disentangled(self, config: Mapping[str, Any]) -> Self:
@@ -133,17 +140,23 @@ class Kept(Model):
 
 
 def head_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of one head: weights, or FLOPs of one sequence of `length` tokens (may be a mean), computed alone."""
-    if measure == "weights":
-        return 4 * shape.hidden * shape.head_size
+    """Cost of one head: weights, parameters, or FLOPs of one sequence of `length` tokens (may be a mean), alone.
+
+    Its parameters are its weights and the biases of its queries, keys and values.
+    """
+    if measure != "flops":
+        biases = 3 if measure == "parameters" and shape.attention_bias else 0
+        return (4 * shape.hidden + biases) * shape.head_size
     relative = shape.positions * (4 * shape.hidden + 2 * shape.position_terms * length)
     return shape.head_size * (8 * shape.hidden * length + 4 * length**2 + relative)
 
 
 def neuron_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of one FFN neuron: weights, or FLOPs of one sequence of `length` tokens."""
+    """Cost of one FFN neuron: weights, parameters (its bias with them), or FLOPs of one sequence of `length` tokens."""
     weights = (shape.ffn_inputs + 1) * shape.hidden
-    return weights if measure == "weights" else 2 * weights * length
+    if measure == "flops":
+        return 2 * weights * length
+    return weights + (shape.ffn_inputs if measure == "parameters" and shape.ffn_bias else 0)
 
 
 def cost(shape: ModelShape, heads: int, neurons: int, measure: Measure, length: float) -> float:
@@ -152,13 +165,17 @@ def cost(shape: ModelShape, heads: int, neurons: int, measure: Measure, length: 
 
 
 def total_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of the dense model's layers."""
+    """What ratios are fractions of: the cost of the dense model's layers, or all of the model's parameters."""
+    if measure == "parameters":
+        return shape.parameters
     return cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, measure, length)
 
 
 def kept_cost(shape: ModelShape, kept: Kept, measure: Measure, length: float) -> float:
-    """Cost of what is kept."""
-    return cost(shape, sum(map(len, kept.heads)), sum(map(len, kept.neurons)), measure, length)
+    """Cost of what is left when only the units in `kept` stay."""
+    left = cost(shape, sum(map(len, kept.heads)), sum(map(len, kept.neurons)), measure, length)
+    units = cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, measure, length)
+    return left + total_cost(shape, measure, length) - units
 
 
 def removed_ratio(shape: ModelShape, kept: Kept, measure: Measure, length: float) -> float:
@@ -171,17 +188,31 @@ def block_matrices(shape: ModelShape, granularity: Granularity) -> tuple[tuple[i
     return shape.attention if granularity.kind == "hybrid" else shape.matrices
 
 
+def neuron_step(shape: ModelShape, granularity: Granularity, round_to: int) -> int:
+    """In what steps a layer keeps neurons: `round_to`, halved until it divides the dense width.
+
+    1 where no neuron is removed physically: zeros are no faster in round numbers.
+    """
+    return math.gcd(shape.ffn, round_to) if granularity.removes else 1
+
+
 def unit_costs(
-    shape: ModelShape, granularity: Granularity, measure: Measure, length: float
+    shape: ModelShape, granularity: Granularity, measure: Measure, length: float, step: int = 1
 ) -> tuple[float, ...]:
-    """What one unit costs, for each kind of unit that the granularity has; every group of units has one cost."""
+    """What one unit costs, for each kind of unit that the granularity has; neurons count in steps of `step`.
+
+    Every group of units has one cost.
+    """
     rows, columns = granularity.shape or (1, 1)
-    neuron = neuron_cost(shape, measure, length)
+    neuron = step * neuron_cost(shape, measure, length)
     match granularity.kind:
         case "unstructured" | "block":
             return (rows * columns,)
         case "row":
-            return tuple(inputs for _, inputs in shape.matrices[len(shape.query_key_value) :])
+            biases = (shape.attention_bias, shape.ffn_bias, shape.ffn_bias)
+            matrices = shape.matrices[len(shape.query_key_value) :]
+            counted = measure == "parameters"
+            return tuple(inputs + (counted and bias) for (_, inputs), bias in zip(matrices, biases, strict=True))
         case "hybrid":
             return (rows * columns, neuron)
         case "neuron":
@@ -200,30 +231,39 @@ def largest_ratio(
     *,
     allocation: Allocation = "global",
     empties_sublayers: bool = False,
+    step: int = 1,
 ) -> float:
     """The largest fraction that can be removed.
 
-    One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
-    of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
-    model. `native` allocation removes neurons only, as many in each layer.
+    One unit, of neurons `step`, stays in every matrix or sub-layer that is pruned, and all that is never pruned: query,
+    key and value of `row`. A method that `empties_sublayers` may go further: it leaves one head and one step of neurons
+    in the whole model. `native` allocation removes neurons only, as many in each layer.
     """
-    units = unit_costs(shape, granularity, measure, length)
-    left: float
+    units = unit_costs(shape, granularity, measure, length, step)
+    steps = shape.ffn // step
+    removed: float
     match granularity.kind:
         case "unstructured" | "block":
-            left = shape.layers * len(block_matrices(shape, granularity)) * units[0]
+            matrices = block_matrices(shape, granularity)
+            removed = shape.layers * (_weights(matrices) - len(matrices) * units[0])
         case "row":
-            never = sum(outputs * inputs for outputs, inputs in shape.query_key_value)
-            left = shape.layers * (never + sum(units))
+            matrices = shape.matrices[len(shape.query_key_value) :]
+            removed = shape.layers * sum(
+                (outputs - 1) * unit for (outputs, _), unit in zip(matrices, units, strict=True)
+            )
         case "hybrid":
-            block, neuron = units
-            left = shape.layers * (len(block_matrices(shape, granularity)) * block + neuron)
+            matrices, (block, neurons) = block_matrices(shape, granularity), units
+            removed = shape.layers * (_weights(matrices) - len(matrices) * block + (steps - 1) * neurons)
         case kind:
             floor = 1 if empties_sublayers and allocation == "global" else shape.layers
-            heads = neurons = floor
-            if kind == "neuron" or allocation == "native":
-                heads = shape.layers * shape.heads
-            elif kind == "head":
-                neurons = shape.layers * shape.ffn
-            left = cost(shape, heads, neurons, measure, length)
-    return 1 - left / total_cost(shape, measure, length)
+            heads = neurons = 0.0
+            if kind != "neuron" and allocation == "global":
+                heads = (shape.layers * shape.heads - floor) * units[0]
+            if kind != "head":
+                neurons = (shape.layers * steps - floor) * units[-1]
+            removed = heads + neurons
+    return removed / total_cost(shape, measure, length)
+
+
+def _weights(matrices: tuple[tuple[int, int], ...]) -> int:
+    return sum(outputs * inputs for outputs, inputs in matrices)

@@ -46,6 +46,8 @@ class Family:
     """Whether heads also score relative positions, projected by their own query and key (DeBERTa)."""
     fewest_heads: int | None = 0
     """How few heads the code of transformers lets a layer have; None when it must have all."""
+    biases: Mapping[str, str] = field(default_factory=dict)
+    """Config fields that say whether `attention_bias` and `ffn_bias` are there, where they can be left out."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """Methods that cannot prune the family, and why."""
 
@@ -151,6 +153,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             head_size="head_dim",
             head_count=None,
             head_width=None,
+            biases=MappingProxyType({"attention_bias": "attention_bias", "ffn_bias": "mlp_bias"}),
             unsupported=MappingProxyType({"kprune": "it needs norms that come after each sub-layer"}),
         ),
     }

@@ -5,15 +5,17 @@ Imports no torch: the API plans every request before it is queued.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import ModelShape, largest_ratio, total_cost
+from pruning.planning.costs import ModelShape, largest_ratio, neuron_step, total_cost
 from pruning.planning.families import family_of
 from pruning.planning.length import check_length
+from pruning.planning.parameters import bounds
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.report import Notice, ResultKind
@@ -29,8 +31,10 @@ class Plan(Model):
     are settings or False, its `method` is a name of the catalogue or "none".
 
     `length` is the mean number of tokens of a row, guessed from the characters when `length_estimated`.
-    `cost_before` and `cost_after` count the layers of the model in the target measure: weights, or FLOPs of
-    one row. `largest_ratio` is the most that this method can remove here.
+    `cost_before` and `cost_after` are the model in the target measure: weights or FLOPs (of one row) of its layers, or
+    its parameters, guessed from the config when `parameters_estimated`. `largest_ratio` is the most that this method can
+    remove here. What only the job can know is None: costs and reach of a latency, what is left under a drop of quality.
+    Layers keep a multiple of `neuron_step` neurons.
     """
 
     spec: PruneSpec
@@ -42,9 +46,11 @@ class Plan(Model):
     shape: ModelShape
     length: float
     length_estimated: bool
-    cost_before: float
-    cost_after: float
-    largest_ratio: float
+    parameters_estimated: bool
+    neuron_step: int
+    cost_before: float | None
+    cost_after: float | None
+    largest_ratio: float | None
     warnings: tuple[Notice, ...]
 
 
@@ -54,11 +60,12 @@ def resolve(
     data: DataSummary,
     length: float | None = None,
     teacher: Mapping[str, Any] | None = None,
+    parameters: int | None = None,
 ) -> Plan:
     """Plan a request for the model of a config.json and a summarised dataset.
 
     `length` is the mean number of tokens of a row when it is known, `teacher` the config.json of a teacher other
-    than the dense model. Raises InvalidSpec, InvalidModel,
+    than the dense model, `parameters` how many the model has when that is known. Raises InvalidSpec, InvalidModel,
     InvalidData or TargetUnreachable, each naming the field at fault and the remedy. Planning a plan's own
     `spec` gives the same plan.
     """
@@ -66,7 +73,7 @@ def resolve(
     _check_positions(spec, config)
     task = spec.task or _infer_task(spec, config, data)
     trained = labels_for(task, data, config, spec.label_names).trained
-    chosen = choose(spec, trained, family) if spec.target_ratio else None
+    chosen = choose(spec, trained, family) if spec.prunes else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
     if chosen is not None:
         check_length(settled, chosen, data)
@@ -77,8 +84,11 @@ def resolve(
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else _lengths(spec, shape)
-    reach = _reach(settled, chosen, shape, known)
-    dense = total_cost(shape, measure, mean)
+    shapes = [replace(shape, parameters=count) for count in (parameters and [parameters]) or bounds(config, shape)]
+    shape = shapes[0]
+    reach = _reach(settled, chosen, shapes, known)
+    dense = None if measure == "latency" else total_cost(shape, measure, mean)
+    ratio = spec.target_ratio
     return Plan(
         spec=settled,
         task=task,
@@ -89,8 +99,10 @@ def resolve(
         shape=shape,
         length=mean,
         length_estimated=length is None,
+        parameters_estimated=parameters is None,
+        neuron_step=neuron_step(shape, Granularity.parse(spec.granularity), settled.round_to or 1),
         cost_before=dense,
-        cost_after=dense * (1 - spec.target_ratio),
+        cost_after=None if dense is None or ratio is None else dense * (1 - ratio),
         largest_ratio=reach,
         warnings=_warnings(settled, data),
     )
@@ -104,6 +116,7 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
     for length, param in (
         (spec.max_length, "/max_length"),
         (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
+        (spec.latency_length or 0, "/latency_length"),
     ):
         if length > usable:
             raise InvalidSpec(
@@ -165,23 +178,33 @@ def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
     return [1.0, min(max(1.0, shape.turning_length), longest), longest]
 
 
-def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, lengths: list[float]) -> float:
-    """The largest ratio that holds at every one of the lengths; refuses a target that none of them allows."""
+def _reach(
+    spec: PruneSpec, chosen: MethodInfo | None, shapes: list[ModelShape], lengths: list[float]
+) -> float | None:
+    """The largest ratio that holds for every one of the shapes and lengths; refuses a target that none of them allows.
+
+    None for a latency: what a unit costs is measured by the job.
+    """
     if chosen is None:
         return 0.0
+    if spec.target_measure == "latency":
+        return None
+    granularity = Granularity.parse(spec.granularity)
     ratios = [
         largest_ratio(
             shape,
-            Granularity.parse(spec.granularity),
+            granularity,
             spec.target_measure or "weights",
             length,
             allocation=spec.allocation,
             empties_sublayers=chosen.empties_sublayers,
+            step=neuron_step(shape, granularity, spec.round_to or 1),
         )
+        for shape in shapes
         for length in lengths
     ]
     nearest = max(0.0, math.floor(min(ratios) * 1e4) / 1e4)
-    if spec.target_ratio > max(ratios):
+    if spec.ratio > max(ratios):
         raise TargetUnreachable(
             f"target_ratio {spec.target_ratio} of {spec.target_measure} is out of reach for this model: "
             f"{chosen.name} with {spec.granularity} and allocation {spec.allocation} can remove {nearest}.",
@@ -192,7 +215,7 @@ def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, length
 
 
 def _kind(spec: PruneSpec) -> ResultKind:
-    if not spec.target_ratio:
+    if not spec.prunes:
         return "dense"
     granularity = Granularity.parse(spec.granularity)
     if granularity.removable:

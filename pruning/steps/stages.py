@@ -20,16 +20,18 @@ from pruning.errors import ArtifactBroken
 from pruning.masking.hybrid import shrink_masks
 from pruning.masking.masks import attach_weight_masks
 from pruning.methods import Context, Outcome, create
+from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept
 from pruning.spec import Distill, Event, Phase, Training
 from pruning.steps.job import Job, json_of
 from pruning.training.evaluate import evaluate
-from pruning.training.tasks import Batch
+from pruning.training.tasks import Batch, Encoded
 from pruning.training.train import FitResult, fit
 
 MODEL = "model"
 MASKS = "masks.safetensors"
+PRUNE = "prune"
 _RECOVERED = "recovered.safetensors"
 _PROBE_ROWS = 32
 
@@ -48,15 +50,20 @@ def finetune(job: Job) -> Path:
     return job.steps.path("finetune") / MODEL
 
 
-def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str, Any]:
-    """Evaluate a model on the evaluation rows; the result holds its `metrics`, `parameters` and `bytes`."""
+def judge(
+    job: Job, name: str, load: Callable[[], PreTrainedModel], rows: Encoded | None = None
+) -> dict[str, Any]:
+    """Evaluate a model on the evaluation rows, or on other `rows`.
+
+    The result holds its `metrics`, `parameters`, `bytes`, and the `weights` of its layers that are not zero.
+    """
     if job.steps.done(name):
         return job.steps.load(name)
     with job.progress.step(name, "evaluating"):
         model = load()
         found = evaluate(
             model,
-            job.data.evaluation,
+            job.data.evaluation if rows is None else rows,
             job.task,
             device=job.device,
             should_stop=job.progress.should_stop,
@@ -65,6 +72,7 @@ def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str,
         result = {
             "metrics": found.metrics,
             "parameters": model.num_parameters(),
+            "weights": sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values()),
             "bytes": sum(tensor.nbytes for tensor in model.state_dict().values()),
         }
         job.steps.save(name, result)
@@ -73,10 +81,10 @@ def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str,
     return result
 
 
-def prune_model(job: Job, dense_dir: Path) -> Outcome:
-    """Let the method choose and zero what is dropped; the zeroed model lies in the step's folder."""
-    if not job.steps.done("prune"):
-        with job.progress.step("prune", "pruning"):
+def prune_model(job: Job, dense_dir: Path, name: str = PRUNE) -> Outcome:
+    """Let the method choose and zero what is dropped; the zeroed model lies in the folder of the step `name`."""
+    if not job.steps.done(name):
+        with job.progress.step(name, "pruning"):
             set_seed(job.spec.seed)
             context = Context(
                 spec=job.spec,
@@ -87,29 +95,31 @@ def prune_model(job: Job, dense_dir: Path) -> Outcome:
                 train=job.data.train,
                 teacher_dir=job.teacher(dense_dir),
                 device=job.device,
-                work=job.scratch("prune"),
+                work=job.scratch(name),
                 events=job.progress.events,
                 should_stop=job.progress.should_stop,
                 span=job.progress.span,
                 mean_length=job.data.train.mean_length,
+                table=job.table,
+                found=job.found,
             )
             context.work.mkdir(parents=True, exist_ok=True)
             outcome = create(job.plan.method, job.spec.settings).prune(context)
-            _save_outcome(job, context.model, outcome)
+            _save_outcome(job, name, context.model, outcome)
             shutil.rmtree(context.work, ignore_errors=True)
-    result = job.steps.load("prune")
+    result = job.steps.load(name)
     kept = None if result["kept"] is None else Kept.model_validate(result["kept"])
-    masks = load_file(job.steps.path("prune") / MASKS)
+    masks = load_file(job.steps.path(name) / MASKS)
     return Outcome(kept, masks or None, result["details"])
 
 
-def _save_outcome(job: Job, model: PreTrainedModel, outcome: Outcome) -> None:
+def _save_outcome(job: Job, name: str, model: PreTrainedModel, outcome: Outcome) -> None:
     def fill(folder: Path) -> None:
         model.save_pretrained(folder / MODEL)
         save_file(_contiguous(outcome.weight_masks), folder / MASKS)
 
     kept = None if outcome.kept is None else json_of(outcome.kept)
-    job.steps.save("prune", {"kept": kept, "details": outcome.details}, fill)
+    job.steps.save(name, {"kept": kept, "details": outcome.details}, fill)
 
 
 def mask_tensors(job: Job, outcome: Outcome) -> dict[str, Tensor]:
@@ -132,9 +142,9 @@ def _contiguous(masks: dict[str, Tensor] | None) -> dict[str, Tensor]:
     return {name: mask.bool().cpu().contiguous() for name, mask in (masks or {}).items()}
 
 
-def zeroed_dir(job: Job) -> Path:
+def zeroed_dir(job: Job, name: str = PRUNE) -> Path:
     """Where the model lies whose dropped units and weights are zero."""
-    return job.steps.path("prune") / MODEL
+    return job.steps.path(name) / MODEL
 
 
 def recover(job: Job, dense_dir: Path, outcome: Outcome) -> None:

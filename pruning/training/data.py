@@ -15,15 +15,20 @@ from pruning.spec import PruneSpec
 from pruning.training.tasks import Encoded, Task
 
 _ROWS_BETWEEN_BEATS = 1000
+_FEWEST_TO_HALVE = 8
 
 
 @dataclass(frozen=True)
 class Data:
-    """`evaluation` comes from the split named `split`; when that is "train", its rows are not in `train`."""
+    """`evaluation` comes from the split named `split`; when that is "train", its rows are not in `train`.
+
+    `selection` are rows of the same split, in neither of the two, by which a job with `max_quality_drop` chooses.
+    """
 
     train: Encoded
     evaluation: Encoded
     split: str
+    selection: Encoded | None = None
 
 
 def load_data(
@@ -37,7 +42,10 @@ def load_data(
     """Read and tokenise a summarised dataset. `beat` is called between chunks and may raise to stop.
 
     Without a validation file, `evaluate.validation_fraction` of the training rows are set apart, chosen by
-    the seed; beyond `evaluate.max_rows`, so are the evaluation rows.
+    the seed; beyond `evaluate.max_rows`, so are the evaluation rows. With `max_quality_drop` half of what is set apart
+    is for the choice and half for the report: the training rows would say too little of a model that was trained on
+    them, and quality on rows that were chosen by would flatter the result. Raises InvalidData when too few rows are
+    left.
     """
     paths = find_splits(folder)
     train = _beating(examples(paths["train"], summary), beat)
@@ -47,12 +55,17 @@ def load_data(
     else:
         split = "train"
         train, held_out = _carve(train, spec)
+    deciding: list[AnyExample] = []
+    if spec.max_quality_drop is not None:
+        deciding, held_out = _halve(held_out, spec.seed)
     if spec.evaluate.max_rows is not None:
         held_out = _sample(held_out, spec.evaluate.max_rows, spec.seed)
+        deciding = _sample(deciding, spec.evaluate.max_rows, spec.seed)
     return Data(
         train=task.encode(train, tokenizer, spec, beat),
         evaluation=task.encode(held_out, tokenizer, spec, beat),
         split=split,
+        selection=task.encode(deciding, tokenizer, spec, beat) if deciding else None,
     )
 
 
@@ -75,6 +88,20 @@ def _carve(rows: list[AnyExample], spec: PruneSpec) -> tuple[list[AnyExample], l
             remedy="Add a validation file or more rows.",
         )
     return kept, [rows[index] for index in sorted(order[:count])]
+
+
+def _halve(rows: list[AnyExample], seed: int) -> tuple[list[AnyExample], list[AnyExample]]:
+    """Two halves, drawn by the seed, each in the order of the rows."""
+    if len(rows) < _FEWEST_TO_HALVE:
+        raise InvalidData(
+            f"max_quality_drop needs at least {_FEWEST_TO_HALVE} evaluation rows, half of them to choose by, "
+            f"and there are {len(rows)}.",
+            param="/dataset",
+            remedy="Add a validation file with more rows, or give target_ratio.",
+        )
+    order = np.random.default_rng(seed).permutation(len(rows))
+    first, second = sorted(order[: len(rows) // 2]), sorted(order[len(rows) // 2 :])
+    return [rows[index] for index in first], [rows[index] for index in second]
 
 
 def _trainable(rows: list[AnyExample]) -> bool:
