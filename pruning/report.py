@@ -71,8 +71,9 @@ class Latency(Model):
 class LatencyResult(Model):
     """How a target of the latency was met: fractions removed, asked, as the table promised, and as measured.
 
-    `asked_ms` and `predicted_ms` are those of the table's machine state; `dense_ms` and `measured_ms` were timed in turns
-    at the end. `missed` says that the measured latency is more than `tolerance` above the asked part of the dense one.
+    `asked_ms` and `predicted_ms` go with the `dense_ms` of the table; `dense_ms` and `measured_ms` here were timed in
+    turns at the end. `missed` says that the measured part of the dense latency is more than `tolerance` above the asked
+    part.
     """
 
     table: LatencyTable

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from pruning.delivery.deliver import Results, deliver, export_model, measure_latency
+from pruning.delivery.deliver import Results, deliver, export_model
 from pruning.errors import OutOfMemory
 from pruning.report import Report
 from pruning.spec import Event, Events, PruneSpec, ShouldStop
 from pruning.steps.job import Job, deterministic, json_of, open_job, quiet
 from pruning.steps.progress import Progress
+from pruning.steps.search import find_cut, steps_of
 from pruning.steps.stages import (
     check_shrunk,
     final_model,
@@ -21,6 +22,7 @@ from pruning.steps.stages import (
     recover,
     zeroed_dir,
 )
+from pruning.steps.timing import check_promise, latency_result, measure_latency, with_table
 
 
 def prune(
@@ -53,7 +55,7 @@ def prune(
         for notice in job.plan.warnings:
             events(Event("warning", json_of(notice)))
         with deterministic(job.spec.seed, job.device):
-            report = _prune(job) if job.spec.target_ratio else _tune(job)
+            report = _prune(job) if job.spec.prunes else _tune(job)
     return report
 
 
@@ -68,11 +70,15 @@ def _tune(job: Job) -> Report:
 
 
 def _prune(job: Job) -> Report:
-    """Fine-tune when planned, prune, shrink, recover when planned, export, measure."""
+    """Fine-tune when planned, find the ratio when it is open, prune, shrink, recover when planned, export, measure."""
     job.progress.lay_out(_shares(job))
     dense_dir = finetune(job)
     before = judge(job, "before", lambda: job.load(dense_dir))
+    job, search = with_table(job, dense_dir), None
+    if job.spec.max_quality_drop is not None:
+        job, search = find_cut(job, dense_dir)
     outcome = prune_model(job, dense_dir)
+    check_promise(job, outcome)
     after = pruned = judge(job, "pruned", lambda: job.load(zeroed_dir(job)))
     equality = check_shrunk(job, outcome)
     if job.spec.recover is not False:
@@ -80,17 +86,25 @@ def _prune(job: Job) -> Report:
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, outcome)
-    results = Results(before, after, exported, pruned, equality, latency)
+    target = latency_result(job, outcome, latency)
+    results = Results(before, after, exported, pruned, equality, latency, target, search)
     return deliver(job, outcome, results)
 
 
 def _shares(job: Job) -> dict[str, float]:
     """How long each step is against the others; a guess, so that progress moves evenly."""
-    shares = {"finetune": 40, "before": 3, "prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
+    timed = job.plan.target_measure == "latency"
+    shares: dict[str, float] = {"finetune": 40, "before": 3, "table": 10}
+    shares |= steps_of(job.spec.quality_candidates or 0)
+    shares |= {"prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
+    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency or timed else 0}
     skipped = {"finetune"} if job.spec.finetune is False else set()
+    if not timed:
+        skipped.add("table")
+    if job.spec.max_quality_drop is None:
+        skipped.add("dense")
     if job.spec.recover is False:
         skipped |= {"recover", "after"}
-    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency else 0}
     return {name: share for name, share in shares.items() if name not in skipped}
 
 

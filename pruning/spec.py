@@ -192,9 +192,9 @@ class PruneSpec(Model):
 
     `label_names` are the names of labels and tags that the dataset writes as 0, 1, 2 ...
 
-    Exactly one of two says how much is pruned. `target_ratio` is the fraction REMOVED of `target_measure`; 0 means dense
-    fine-tuning only. `max_quality_drop` is how many points (hundredths) of the task's metric may be lost: as much of
-    `target_measure` is removed as that allows, found with at most `quality_candidates` cuts.
+    Exactly one of two says how much is pruned. `target_ratio` is the fraction REMOVED of `target_measure`; 0 means
+    dense fine-tuning only. `max_quality_drop` is how many points (hundredths) of the task's metric may be lost: as much
+    of `target_measure` is removed as that allows, found with `quality_candidates` cuts.
 
     `weights` and `flops` are counted over the transformer layers, `parameters` over the whole model; `latency` is the
     time of one forward pass over `latency_batch` rows of `latency_length` tokens on the job's device. Layers keep a

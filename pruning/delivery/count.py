@@ -22,8 +22,8 @@ from pruning.spec import Granularity, Measure
 class Count:
     """`weights` and `flops` of the layers, the fraction removed by measure, and what each layer kept.
 
-    What was removed or set to zero is no weight and no parameter; only what was removed saves FLOPs. `bytes` is the size
-    of all tensors in the weight files.
+    What was removed or set to zero is no weight and no parameter; only what was removed saves FLOPs. `bytes` is the
+    size of all tensors in the weight files.
     """
 
     weights: int

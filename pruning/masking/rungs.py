@@ -6,7 +6,6 @@ units that are kept already, as the time of a matrix product does.
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from pruning.masking.select import Scope, keep_best, keep_top

@@ -30,8 +30,9 @@ def keep_best(
 ) -> dict[str, Tensor]:
     """The best units within `budget`, at least one of each group: masks (bool) in the shapes of the scores.
 
-    `costs` is per unit: constant in a group, or of each of its units in turn where the best come first. `even`: groups of one size and one cost keep one number of units,
-    whatever the scope. Raises ValueError when one unit of each group is too much.
+    `costs` is per unit: constant in a group, or of each of its units in turn where the best come first. `even`: groups
+    of one size and one cost keep one number of units, whatever the scope. Raises
+    ValueError when one unit of each group is too much.
     """
     if even or scope == "local":
         sizes = {name: group.numel() for name, group in scores.items()}

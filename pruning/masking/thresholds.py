@@ -147,7 +147,9 @@ class ThresholdMasks(LearnedMasks):
         """The largest common shift, in temperatures, whose counts (at least one rung each) cost `budget`."""
 
         def spent(shift: float) -> float:
-            counts = (max(float(step), want) for want, step in zip(self._wanted(shift), self.steps, strict=True))
+            counts = (
+                max(float(step), want) for want, step in zip(self._wanted(shift), self.steps, strict=True)
+            )
             return sum(count * cost for count, cost in zip(counts, self.costs, strict=True))
 
         low, high = -_REACH, _REACH

@@ -224,9 +224,11 @@ def block_units(linears: Mapping[str, nn.Linear], block: tuple[int, int] = (1, 1
 def row_units(model: PreTrainedModel, *, counts_bias: bool = False) -> dict[str, WeightUnits]:
     """Output rows of attention output, FFN in and FFN out, by the linear's name; each owns its bias.
 
-    A row costs the inputs of its matrix, and its bias when `counts_bias`. Without its row in FFN in a neuron says what the activation says of 0,
-    which for GELU and ReLU is 0: its column in FFN out then does nothing, but is neither zeroed nor counted. So
-    costs add up and the removed ratio is exact; the released code of LEAP counts such columns as removed.
+    A row costs the inputs of its matrix, and its bias when `counts_bias`.
+
+    Without its row in FFN in a neuron says what the activation says of 0, which for GELU and ReLU is 0: its column in
+    FFN out then does nothing, but is neither zeroed nor counted. So costs add up and the removed ratio is exact; the
+    released code of LEAP counts such columns as removed.
     """
     linears = _linears(model, lambda layer: (layer.attention_out, *layer.ffn_in, layer.ffn_out))
     return {
@@ -286,7 +288,10 @@ def units(
     step: int = 1,
     table: LatencyTable | None = None,
 ) -> dict[str, Units]:
-    """The groups that a request may prune, `step` and `table` as in `slot_units`; raises InvalidSpec for a granularity not made of these units."""
+    """The groups that a request may prune, `step` and `table` as in `slot_units`.
+
+    Raises InvalidSpec for a granularity not made of these units.
+    """
 
     def slots(*kinds: str) -> dict[str, Units]:
         found = slot_units(model, shape, measure, length, allocation, step=step, table=table)

@@ -212,7 +212,9 @@ def unit_costs(
             biases = (shape.attention_bias, shape.ffn_bias, shape.ffn_bias)
             matrices = shape.matrices[len(shape.query_key_value) :]
             counted = measure == "parameters"
-            return tuple(inputs + (counted and bias) for (_, inputs), bias in zip(matrices, biases, strict=True))
+            return tuple(
+                inputs + (counted and bias) for (_, inputs), bias in zip(matrices, biases, strict=True)
+            )
         case "hybrid":
             return (rows * columns, neuron)
         case "neuron":

@@ -20,7 +20,9 @@ def bounds(config: Mapping[str, Any], shape: ModelShape) -> list[int]:
     units = cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, "parameters", 1.0)
     least = int(units) + _size(config, "vocab_size") * width
     vectors = (_NORMS + 2) * shape.layers + 2 * 512
-    tables = (_size(config, "max_position_embeddings") + _size(config, "type_vocab_size") + 2) * max(width, hidden)
+    tables = (_size(config, "max_position_embeddings") + _size(config, "type_vocab_size") + 2) * max(
+        width, hidden
+    )
     heads = (2 * hidden + width + shape.positions) * hidden
     return [least, least + tables + heads + vectors * hidden]
 

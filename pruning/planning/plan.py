@@ -32,9 +32,9 @@ class Plan(Model):
 
     `length` is the mean number of tokens of a row, guessed from the characters when `length_estimated`.
     `cost_before` and `cost_after` are the model in the target measure: weights or FLOPs (of one row) of its layers, or
-    its parameters, guessed from the config when `parameters_estimated`. `largest_ratio` is the most that this method can
-    remove here. What only the job can know is None: costs and reach of a latency, what is left under a drop of quality.
-    Layers keep a multiple of `neuron_step` neurons.
+    its parameters, a lower bound when `parameters_estimated`. `largest_ratio` is the most that this method can remove
+    here. What only the job can know is None: costs and reach of a latency, what is left under a drop of quality. Layers
+    keep a multiple of `neuron_step` neurons.
     """
 
     spec: PruneSpec
@@ -84,7 +84,9 @@ def resolve(
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else _lengths(spec, shape)
-    shapes = [replace(shape, parameters=count) for count in (parameters and [parameters]) or bounds(config, shape)]
+    shapes = [
+        replace(shape, parameters=count) for count in (parameters and [parameters]) or bounds(config, shape)
+    ]
     shape = shapes[0]
     reach = _reach(settled, chosen, shapes, known)
     dense = None if measure == "latency" else total_cost(shape, measure, mean)

@@ -25,7 +25,8 @@ NO_METHOD = "none"
 def choose(spec: PruneSpec, trained: bool, family: Family) -> MethodInfo:
     """The method asked for; for "auto" K-prune where family and a `trained` head make it possible, else LEAP.
 
-    With `max_quality_drop` it must cut many times: K-prune where the family allows it, else magnitude. Raises InvalidSpec for an unknown name.
+    With `max_quality_drop` it must cut many times: K-prune where the family allows it, else magnitude. Raises
+    InvalidSpec for an unknown name.
     """
     if spec.method != "auto":
         return method(spec.method)

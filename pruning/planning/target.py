@@ -1,4 +1,4 @@
-"""Fill in what says how much is pruned beside the ratio: a drop of quality, a latency, round sizes. Imports no torch."""
+"""Fill in what says how much is pruned beside the ratio: a drop of quality, a latency, round sizes; no torch."""
 
 from typing import Any
 
