@@ -119,9 +119,9 @@ def test_the_export_holds_what_was_asked(
         target_measure=measure,
         shape=shape,
         length=length,
-        cost_before=dense,
+        neuron_step=1,
     )
-    removed = count(tmp_path / "model", plan, outcome.kept, masks).removed[measure]
+    removed = count(tmp_path / "model", plan, outcome.kept, masks, 0.2).removed[measure]
     unit = max(unit_costs(shape, Granularity.parse(granularity), measure, length))
     assert 0.2 - 1e-9 <= removed < 0.2 + unit / dense
 
