@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from pruning.errors import ArtifactBroken
 from pruning.model.layers import Layer, layers, prunable_linears
-from pruning.planning.costs import Kept, ModelShape, cost, neuron_cost, total_cost, unit_costs
+from pruning.planning.costs import Kept, ModelShape, cost, head_cost, neuron_cost, total_cost, unit_costs
 from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.report import LayerKept
@@ -68,13 +68,17 @@ def count(
         bytes=_tensor_bytes(model),
     )
     if plan.target_measure != "latency":
-        _check_target(found.removed[plan.target_measure], plan, ratio)
+        _check_target(found.removed[plan.target_measure], plan, ratio, shape.layers * shape.heads - heads)
     return found
 
 
-def _check_target(removed: float, plan: Plan, ratio: float) -> None:
-    dense = total_cost(plan.shape, plan.target_measure, plan.length)
-    if abs(removed - ratio) * dense > largest_unit(plan) * (1 + 1e-9):
+def _check_target(removed: float, plan: Plan, ratio: float, heads: int) -> None:
+    """`heads` are gone; where all blocks of a head were dropped, its biases went with them, in no unit's cost."""
+    shape, unit = plan.shape, largest_unit(plan)
+    dense = total_cost(shape, plan.target_measure, plan.length)
+    if plan.target_measure == "parameters" and Granularity.parse(plan.spec.granularity).kind == "hybrid":
+        unit += heads * (head_cost(shape, "parameters", 1.0) - head_cost(shape, "weights", 1.0))
+    if abs(removed - ratio) * dense > unit * (1 + 1e-9):
         raise ArtifactBroken(
             f"The export has {removed:.6f} of its {plan.target_measure} removed, asked were {ratio}."
         )
