@@ -109,16 +109,19 @@ def trained(tmp_path_factory):
     return folder / "out" / "model", rows
 
 
+DROP = request(max_quality_drop=4.0, quality_candidates=5)
+
+
+@pytest.fixture(scope="module")
+def found(trained, tmp_path_factory):
+    """A search that ran through: (folder, report)."""
+    out = tmp_path_factory.mktemp("found")
+    return out, prune(DROP, *trained, out)
+
+
 class TestQualityDrop:
-    SPEC = request(max_quality_drop=4.0, quality_candidates=5)
-
-    @pytest.fixture(scope="class")
-    def found(self, trained, tmp_path_factory):
-        out, events = tmp_path_factory.mktemp("found"), []
-        return out, prune(self.SPEC, *trained, out, events.append), events
-
     def test_the_largest_cut_within_the_limit(self, found):
-        out, report, _ = found
+        out, report = found
         how = report.search
         assert how.dense > 0.8
         assert (how.split, how.rows, report.quality.rows) == ("validation", 32, 32)
@@ -139,9 +142,9 @@ class TestQualityDrop:
     def test_killed_in_the_search_it_finds_the_same(self, found, trained, tmp_path):
         for step in ("cut-1", "judged-2", "cut-4", "pruned"):
             with pytest.raises(Killed):
-                prune(self.SPEC, *trained, tmp_path, kill_at(step))
+                prune(DROP, *trained, tmp_path, kill_at(step))
         seen = []
-        report = prune(self.SPEC, *trained, tmp_path, seen.append)
+        report = prune(DROP, *trained, tmp_path, seen.append)
         assert report.search == found[1].search
         assert report.hashes == found[1].hashes
         steps = [event.data["step"] for event in seen if event.type == "phase"]
@@ -175,5 +178,5 @@ class TestQualityDrop:
     def test_too_few_rows_to_choose_by_are_refused(self, inputs, tmp_path):
         rows = write_dataset(tmp_path / "data", train=40, validation=6)
         with pytest.raises(InvalidData, match="half of them") as caught:
-            prune(self.SPEC, inputs[0], rows, tmp_path / "out")
+            prune(DROP, inputs[0], rows, tmp_path / "out")
         assert caught.value.param == "/dataset"
