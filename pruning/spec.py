@@ -16,6 +16,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 Task = Literal["sequence-classification", "regression", "token-classification", "question-answering"]
 Measure = Literal["weights", "flops", "parameters", "latency"]
@@ -244,7 +245,8 @@ class PruneSpec(Model):
         if ratio is not None and drop is not None:
             raise ValueError("target_ratio and max_quality_drop exclude each other: give one of them")
         if ratio is None and drop is None and "max_quality_drop" in info.data:
-            raise ValueError("a target is missing: give target_ratio, or max_quality_drop")
+            message = "a target is missing: give target_ratio, or max_quality_drop"
+            raise PydanticCustomError("target_missing", "{message}", {"message": message})
         return ratio
 
     @field_validator("target_measure")
