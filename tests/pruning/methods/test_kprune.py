@@ -246,4 +246,5 @@ def test_lambda_and_mu_decide(tmp_path):
 
 
 def test_it_is_registered():
-    assert METHODS["kprune"].measures == {"flops", "weights"}
+    assert METHODS["kprune"].measures == {"flops", "weights", "parameters", "latency"}
+    assert METHODS["kprune"].cuts_many
