@@ -117,7 +117,7 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
     usable = positions - family_of(config).reserved_positions
     for length, param in (
         (spec.max_length, "/max_length"),
-        (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
+        (spec.evaluate.sequence_length if _times_rows(spec) else 0, "/evaluate/sequence_length"),
         (spec.latency_length or 0, "/latency_length"),
     ):
         if length > usable:
@@ -126,6 +126,11 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
                 param=param,
                 remedy=f"Use at most {usable}.",
             )
+
+
+def _times_rows(spec: PruneSpec) -> bool:
+    """Whether rows as long as `evaluate` says are timed, for the report or for the target."""
+    return spec.evaluate.latency or (spec.target_measure == "latency" and spec.latency_length is None)
 
 
 def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -> Task:
@@ -238,7 +243,21 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
         if spec.granularity == "structured":
             text += " With allocation native a plain load is small and fast."
         found.append(Notice(code="remote_code", message=text))
+    if spec.max_quality_drop is not None:
+        found += _coarse(spec.max_quality_drop, spec, data)
     if not data.splits.get("validation"):
         text = "The dataset has no validation split: a part of the training rows is held out."
         found.append(Notice(code="no_validation", message=text))
     return tuple(found)
+
+
+def _coarse(drop: float, spec: PruneSpec, data: DataSummary) -> list[Notice]:
+    """A warning where one row more or less is worth more than may be lost."""
+    held_out = data.splits.get("validation") or data.splits["train"] * spec.evaluate.validation_fraction
+    rows = min(max(1, int(held_out) // 2), spec.evaluate.max_rows or math.inf)
+    if drop >= 100 / rows:
+        return []
+    text = (
+        f"Cuts are compared on {rows} rows: one of them is about {100 / rows:.2g} points, more than {drop:g}."
+    )
+    return [Notice(code="coarse_metric", message=text)]

@@ -7,12 +7,13 @@ from pruning.delivery.measure import latency
 from pruning.delivery.timetable import measure_table
 from pruning.errors import ArtifactBroken, TargetUnreachable
 from pruning.methods import METHODS, Outcome
-from pruning.model.layers import family
+from pruning.planning.families import family_of
 from pruning.planning.latency import LatencyTable, SlotKind, layer_costs, predicted_ms
 from pruning.report import Latency, LatencyResult
 from pruning.spec import Granularity
 from pruning.steps.job import Job, json_of
 from pruning.steps.stages import final_model
+from pruning.training.tasks import load_config
 
 TOLERANCE = 0.05
 """By how much, of the asked latency, the measured one may exceed it."""
@@ -30,7 +31,7 @@ def with_table(job: Job, dense_dir: Path) -> Job:
             table = measure_table(
                 lambda: job.load(dense_dir),
                 job.plan.shape,
-                _fewest(job, dense_dir),
+                _fewest(job),
                 job.spec.latency_batch or 1,
                 job.spec.latency_length or 1,
                 job.spec.evaluate.rounds,
@@ -55,10 +56,10 @@ def _kinds(job: Job) -> list[SlotKind]:
     return found
 
 
-def _fewest(job: Job, dense_dir: Path) -> dict[SlotKind, int]:
+def _fewest(job: Job) -> dict[SlotKind, int]:
     """The least that a layer may keep of what the job removes."""
     empties = METHODS[job.plan.method].empties_sublayers and job.spec.allocation == "global"
-    heads = family(job.load(dense_dir)).fewest_heads or 0
+    heads = family_of(load_config(job.model_dir).to_dict()).fewest_heads or 0
     least: dict[SlotKind, int] = {
         "heads": heads if empties else 1,
         "neurons": 0 if empties else job.plan.neuron_step,

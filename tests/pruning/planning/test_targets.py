@@ -86,6 +86,12 @@ class TestRefusals:
             plan(SIZES | {"max_position_embeddings": 256}, target_measure="latency", latency_length=300)
         assert caught.value.param == "/latency_length"
 
+    def test_the_length_that_evaluate_lends_is_checked_too(self):
+        untimed = {"latency": False, "sequence_length": 300}
+        with pytest.raises(InvalidSpec) as caught:
+            plan(SIZES | {"max_position_embeddings": 256}, target_measure="latency", evaluate=untimed)
+        assert caught.value.param == "/evaluate/sequence_length"
+
     def test_more_than_the_layers_have_of_all_parameters(self):
         assert plan(target_measure="parameters", parameters=2 * UNITS, target_ratio=0.45).largest_ratio < 0.5
         with pytest.raises(TargetUnreachable) as caught:
@@ -116,6 +122,13 @@ class TestPlan:
         assert plan(round_to=64).neuron_step == 64
         assert plan(granularity="row").neuron_step == 1
         assert plan(granularity="row").spec.round_to == 1
+
+    def test_a_drop_smaller_than_one_row_is_warned_of(self):
+        def codes(drop):
+            return {warning.code for warning in plan(max_quality_drop=drop).warnings}
+
+        assert "coarse_metric" in codes(9.9)  # of 20 validation rows 10 decide
+        assert "coarse_metric" not in codes(10.0)
 
     def test_a_plan_of_these_is_its_own_plan(self):
         for request in (
