@@ -13,7 +13,13 @@ from tests.support.kprune import context
 from tests.support.training import classroom
 
 RATIO = 0.4
-STRUCTURED = sorted(name for name, method in METHODS.items() if "structured" in method.granularities)
+UNTRAINED = sorted(
+    name
+    for name, method in METHODS.items()
+    if "structured" in method.granularities and not method.needs_training
+)
+LEARNED = ("cofi", "leap")
+"""Gates of units and sub-layers, and thresholds; all others choose by `LearnedMasks.keep`."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def prune(room, method, work, ratio=RATIO, allocation="global", table=None):
     return given, outcome.kept
 
 
-@pytest.mark.parametrize("method", STRUCTURED)
+@pytest.mark.parametrize("method", [*UNTRAINED, *LEARNED])
 def test_within_the_ratio_by_less_than_a_step(room, tmp_path, method):
     given, kept = prune(room, method, tmp_path)
     removed = removed_ratio(given.shape, kept, "weights", 1.0)
@@ -51,7 +57,7 @@ def test_within_the_ratio_by_less_than_a_step(room, tmp_path, method):
     assert RATIO - 1e-9 <= removed < RATIO + step / given.total_cost
 
 
-@pytest.mark.parametrize("method", ["cofi", "kprune", "leap", "magnitude"])
+@pytest.mark.parametrize("method", [*UNTRAINED, "leap"])
 def test_within_a_latency_that_a_table_tells(room, tmp_path, method):
     heads = tuple(LatencyPoint(count=count, ms=ms) for count, ms in ((0, 6.0), (1, 7.5), (2, 7.6)))
     neurons = tuple(LatencyPoint(count=count, ms=ms) for count, ms in ((0, 5.0), (16, 6.0), (32, 6.1)))
@@ -71,7 +77,7 @@ def test_within_a_latency_that_a_table_tells(room, tmp_path, method):
     assert (1 - RATIO) * 10 - rung < found <= (1 - RATIO) * 10 + 1e-6
 
 
-@pytest.mark.parametrize("method", ["kprune", "leap", "magnitude", "movement"])
+@pytest.mark.parametrize("method", [*UNTRAINED, "leap"])
 def test_layers_of_one_width_have_a_round_one(room, tmp_path, method):
     given, kept = prune(room, method, tmp_path, ratio=0.3, allocation="native")
     assert len({len(neurons) for neurons in kept.neurons}) == 1

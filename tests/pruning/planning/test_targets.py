@@ -58,8 +58,25 @@ class TestRefusals:
             (
                 {"max_quality_drop": 1, "method": "leap", "granularity": "unstructured"},
                 "/max_quality_drop",
-                "use magnitude",
+                "magnitude",
             ),
+            ({"max_quality_drop": 1, "granularity": "2:4"}, "/max_quality_drop", "unstructured"),
+            (
+                {
+                    "target_ratio": 0.5,
+                    "granularity": "2:4",
+                    "target_measure": "parameters",
+                    "method": "magnitude",
+                },
+                "/target_measure",
+                "weights",
+            ),
+            (
+                {"target_ratio": 0.5, "granularity": "multilevel:8x8", "target_measure": "parameters"},
+                "/target_measure",
+                "weights",
+            ),
+            ({"target_ratio": 0.5, "granularity": "multilevel:8x8", "round_to": 8}, "/round_to", "blocks"),
             ({"max_quality_drop": 1, "recover": True}, "/recover", "target_ratio"),
             ({"max_quality_drop": 1, "target_measure": "latency"}, "/target_measure", "flops"),
             ({"quality_candidates": 5}, "/quality_candidates", "max_quality_drop"),
