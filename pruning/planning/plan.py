@@ -73,7 +73,7 @@ def resolve(
     """
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
-    task = spec.task or _infer_task(spec, config, data)
+    task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
     chosen = choose(spec, trained, family) if spec.prunes else None
@@ -155,16 +155,16 @@ def _check_task(task: Task, family: Family, config: Mapping[str, Any]) -> None:
     )
 
 
-def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary) -> Task:
+def _infer_task(spec: PruneSpec, config: Mapping[str, Any], data: DataSummary, family: Family) -> Task:
     """Rows with tags or answers say it; of labels, real numbers are a regression.
 
-    So are whole numbers for a model that already gives one number.
+    So are whole numbers for a model that already gives one number. Text without labels is for decoders.
     """
     if data.layout == "tokens":
         return "token-classification"
     if data.layout == "questions":
         return "question-answering"
-    if data.layout == "lines":
+    if data.layout == "lines" and family.decoder:
         return "causal-lm"
     if data.classes is None:
         return "regression"

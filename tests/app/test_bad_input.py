@@ -93,7 +93,9 @@ def test_file_names_outside_the_list(service: Service, collection: str, name: st
 
 def test_a_dataset_without_a_label_column(service: Service) -> None:
     content = b'{"text": "a", "mark": 1}\n{"text": "b", "mark": 0}'
-    assert "mark" in refused_dataset(service, content, "/columns/label")
+    dataset = service.complete("datasets", {"train.jsonl": content})  # plain text, which is for decoders
+    reply = service.client.post("/v1/jobs", json=service.request(dataset=dataset))
+    assert "mark" in problem(reply, 422, "invalid_data", "/columns/label")["detail"]
 
 
 def test_a_dataset_of_one_class(service: Service) -> None:

@@ -240,6 +240,6 @@ def test_a_decoder_and_plain_text_become_a_job(service: Service) -> None:
     assert job["plan"]["largest_ratio"] > 0.5
 
     encoder = service.request(dataset=dataset)
-    problem(service.client.post("/v1/jobs", json=encoder), 422, "invalid_spec", "/task")
+    problem(service.client.post("/v1/jobs", json=encoder), 422, "invalid_data", "/columns/label")
     labelled = service.complete("datasets", dataset_files(4))
     problem(service.client.post("/v1/jobs", json=body | {"dataset": labelled}), 422, "invalid_spec", "/task")

@@ -53,7 +53,7 @@ def test_the_target_rises_in_a_straight_line_after_a_start_without_penalty(
     learner.advance(5, 100)
     assert float(lagrangian.target) == 0
     assert not learner.penalty().requires_grad
-    for step, target in ((10, 0.0), (35, 0.3), (60, 0.6), (65, 0.6)):
+    for step, target in ((10, 0.0), (30, 0.3), (50, 0.6), (52, 0.6)):
         learner.advance(step, 100)
         assert float(lagrangian.target) == pytest.approx(target)
     learner.penalty().backward()
@@ -66,7 +66,7 @@ def test_the_target_rises_in_a_straight_line_after_a_start_without_penalty(
 
 def test_gates_descend_and_multipliers_ascend(room: Classroom, tmp_path: Path) -> None:
     learner = _learner(Run("cofi", room, tmp_path), 100)
-    learner.advance(60, 100)
+    learner.advance(50, 100)
     lagrangian = learner.masks.lagrangian
     lagrangian.unit.fill_(1.0)
     optimizer = torch.optim.AdamW(learner.parameter_groups(), weight_decay=0.0, fused=True)

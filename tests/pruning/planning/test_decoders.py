@@ -103,8 +103,8 @@ def test_other_decoders_are_refused_with_the_list():
     [
         (LLAMA, LABELLED, {}, InvalidSpec, "/task"),
         (LLAMA, data(), {"task": "regression"}, InvalidSpec, "/task"),
-        (BERT, data(), {}, InvalidSpec, "/task"),
-        (BERT, data(), {"task": "sequence-classification"}, InvalidData, "/columns/label"),
+        (BERT, data(), {}, InvalidData, "/columns/label"),
+        (BERT, data(), {"task": "causal-lm"}, InvalidSpec, "/task"),
         (LLAMA, LABELLED, {"task": "causal-lm"}, InvalidData, "/task"),
         (LLAMA, data(), {"label_names": ("a", "b")}, InvalidSpec, "/label_names"),
         (LLAMA, data(), {"doc_stride": 65}, InvalidSpec, "/doc_stride"),

@@ -74,7 +74,7 @@ def test_a_schedule_that_contradicts_itself_is_refused() -> None:
     for settings, param in (
         ({"prune_from": 0.6}, "/method/prune_until"),
         ({"prune_until": 0.8}, "/method/freeze_at"),
-        ({"freeze_at": 0.45}, "/method/freeze_at"),
+        ({"freeze_at": 0.4}, "/method/freeze_at"),
     ):
         with pytest.raises(InvalidSpec) as caught:
             _check("movement", max_steps=1000, **settings)
