@@ -1,7 +1,9 @@
 """What a request may aim at: ratios of four measures, a drop of quality, round sizes."""
 
 import pytest
+import torch
 from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
 
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.costs import ModelShape, largest_ratio, neuron_step
@@ -9,7 +11,7 @@ from pruning.planning.parameters import bounds
 from pruning.planning.plan import resolve
 from pruning.spec import Granularity, PruneSpec
 from tests.pruning.planning.test_plan import CONFIG, PRETRAINED, data
-from tests.support.models import FAMILIES, tiny_model
+from tests.support.models import DECODERS, FAMILIES, tiny_config, tiny_model
 
 SIZES = CONFIG | {"vocab_size": 1000, "type_vocab_size": 2}
 UNITS = 2 * (4 * 128 * 128 + 3 * 128 + 512 * (2 * 128 + 1))
@@ -172,3 +174,15 @@ def test_the_parameters_of_every_family_are_within_the_bounds(family):
         config = (model := tiny_model(family, task)).config.to_dict()
         least, most = bounds(config, ModelShape.from_config(config))
         assert least <= model.num_parameters() <= most
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", DECODERS)
+def test_the_parameters_of_every_decoder_are_within_the_bounds(family, tied):
+    config = tiny_config(family)
+    config.tie_word_embeddings = tied
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    said = config.to_dict() if tied else {**config.to_dict(), "tie_word_embeddings": None}
+    least, most = bounds(said, ModelShape.from_config(said))
+    assert least <= model.num_parameters() <= most
