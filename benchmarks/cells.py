@@ -97,6 +97,7 @@ def prune_cell(cell: Cell) -> dict[str, Any]:
             "granularity": cell.granularity,
             "target_ratio": cell.ratio,
             "target_measure": "flops",
+            "round_to": 1,
             "allocation": cell.allocation,
             "settings": settings,
             "seed": cell.seed,

@@ -186,6 +186,7 @@ def run_cell(cell: dict[str, Any], dense: Path, dataset: Path, recipe: Recipe, w
         granularity=cell["granularity"],
         target_ratio=cell["ratio"],
         target_measure="weights",
+        round_to=1,
         settings={**training, **cell["settings"]} if learned else cell["settings"],
         recover=False if learned else Recover(**training),
         finetune=False,

@@ -23,7 +23,13 @@ def submit(
         str, typer.Option(help="Local Hugging Face folder, mdl_..., job_..., or org/name@revision.")
     ],
     dataset: Annotated[str, typer.Option(help="Local file or folder, dst_..., or org/name:config@revision.")],
-    ratio: Annotated[float, typer.Option(help="The fraction to remove, 0 <= ratio < 1; 0 only fine-tunes.")],
+    ratio: Annotated[
+        float | None, typer.Option(help="The fraction to remove, 0 <= ratio < 1; 0 only fine-tunes.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="In place of --ratio: the most points of quality that may be lost."),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="What the model learns from, named as --model is; default: its own dense self."),
@@ -32,7 +38,9 @@ def submit(
         str, typer.Option(help="What is removed as a whole; see `prunery methods`.")
     ] = "structured",
     method: Annotated[str, typer.Option(help="How it is chosen; see `prunery methods`.")] = "auto",
-    measure: Annotated[str | None, typer.Option(help="What the ratio counts: weights or flops.")] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="What the ratio counts: weights, flops, parameters or latency.")
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +64,14 @@ def submit(
 ) -> None:
     """Upload what is local, create a job, and print its id."""
     fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
-    chosen = {"target_measure": measure, "task": task, "devices": devices if devices > 1 else None}
+    if (ratio is None) == (max_drop is None):
+        raise typer.BadParameter("give one of --ratio and --max-drop", param_hint="--ratio")
+    chosen = {
+        "target_measure": measure,
+        "task": task,
+        "max_quality_drop": max_drop,
+        "devices": devices if devices > 1 else None,
+    }
     fields = merge(
         fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
     )
@@ -75,9 +90,7 @@ def submit(
             )
             return
         job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
-        said.print(
-            f"{job.method} at {job.target_ratio:g} of {job.target_measure}, {job.task}", highlight=False
-        )
+        said.print(f"{job.method} at {_target(job)} of {job.target_measure}, {job.task}", highlight=False)
         out.print(job.id, highlight=False)
         if watch:
             _watch(client, job)
@@ -105,7 +118,7 @@ def list_jobs(
                 f"{job.progress or 0:.0%}",
                 job.method,
                 job.granularity,
-                f"{job.target_ratio:g}",
+                _target(job),
                 f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             )
     print_table(table)
@@ -156,4 +169,16 @@ def _watch(client: PruneryClient, job: Job) -> None:
 def _ending(job: Job) -> str:
     if job.error is not None:
         return f"failed: {job.error.param or job.error.code}: {job.error.message}"
+    if job.target_missed:
+        found = (job.report or {})["latency_target"]
+        return (
+            f"{job.status}, but slower than asked: {found['measured']:.1%} of the latency is gone, "
+            f"asked were {found['asked']:.1%}"
+        )
     return job.status
+
+
+def _target(job: Job) -> str:
+    if job.target_ratio is None:
+        return f"<= {job.max_quality_drop:g} points"
+    return f"{job.target_ratio:g}"

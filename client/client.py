@@ -130,25 +130,29 @@ class PruneryClient:
         self,
         model: Reference,
         dataset: Reference,
-        target_ratio: float,
+        target_ratio: float | None = None,
         *,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
         """Create a job; `fields` are those of POST /v1/jobs, such as granularity, method, teacher, finetune, seed.
 
+        Either `target_ratio` is given, or `max_quality_drop` among the fields.
+
         The same `idempotency_key` with the same request gives the same job; without one, a fresh key still
         keeps a retry after a lost answer from making two.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        body = {"model": model, "dataset": dataset, "target_ratio": target_ratio, **fields}
+        body = _body(model, dataset, target_ratio, fields)
         return Job.model_validate_json(
             self._transport.request("POST", "/v1/jobs", json=body, headers=headers).content
         )
 
-    def validate(self, model: Reference, dataset: Reference, target_ratio: float, **fields: Any) -> Proposal:
+    def validate(
+        self, model: Reference, dataset: Reference, target_ratio: float | None = None, **fields: Any
+    ) -> Proposal:
         """What `submit` would do with the same arguments: the resolved choice and the plan, without a job."""
-        body = {"model": model, "dataset": dataset, "target_ratio": target_ratio, **fields}
+        body = _body(model, dataset, target_ratio, fields)
         reply = self._transport.request("POST", "/v1/jobs", json=body, params={"validate_only": "true"})
         return Proposal.model_validate_json(reply.content)
 
@@ -242,3 +246,10 @@ class PruneryClient:
             if not page.has_more or page.next_cursor is None:
                 return
             cursor = {"cursor": page.next_cursor}
+
+
+def _body(
+    model: Reference, dataset: Reference, target_ratio: float | None, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    body = {"model": model, "dataset": dataset, **fields}
+    return body if target_ratio is None else body | {"target_ratio": target_ratio}

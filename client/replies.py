@@ -92,7 +92,8 @@ class Proposal(Reply):
     method: str
     task: str | None
     granularity: str
-    target_ratio: float
+    target_ratio: float | None
+    max_quality_drop: float | None = None
     target_measure: str | None
     spec: dict[str, Any]
     plan: dict[str, Any] | None
@@ -100,7 +101,10 @@ class Proposal(Reply):
 
 
 class Job(Proposal):
-    """A job as it is now. `progress` is 0..1 of the whole job; `report` is a summary of the result."""
+    """A job as it is now. `progress` is 0..1 of the whole job; `report` is a summary of the result.
+
+    `target_missed` says of a job that succeeded that its result is slower than the latency that was asked for.
+    """
 
     id: str
     status: Status
@@ -113,6 +117,7 @@ class Job(Proposal):
     dataset: dict[str, Any]
     metrics: dict[str, Any]
     error: JobError | None
+    target_missed: bool | None = None
     report: dict[str, Any] | None
     priority: int
     timeout_s: float
@@ -180,4 +185,5 @@ class MethodInfo(Reply):
     granularities: tuple[str, ...]
     measures: tuple[str, ...]
     needs_training: bool
+    cuts_many: bool = False
     settings_schema: dict[str, Any]

@@ -20,6 +20,7 @@ def generate() -> str:
             measures=tuple(sorted(cls.measures)),
             needs_training=cls.needs_training,
             empties_sublayers=cls.empties_sublayers,
+            cuts_many=cls.cuts_many,
             schema=cls.Settings.model_json_schema(),
             schedule_steps=cls.schedule_steps,
             distill=cls.distill.model_dump(mode="json"),

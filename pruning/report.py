@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pruning.planning.latency import LatencyTable
 from pruning.spec import Measure, Model, PruneSpec
 
 ResultKind = Literal["shrunk", "mixed", "zeros", "dense"]
@@ -68,6 +69,57 @@ class Latency(Model):
     cpu_speedup: float
 
 
+class LatencyResult(Model):
+    """How a target of the latency was met: fractions removed, asked, as the table promised, and as measured.
+
+    `asked_ms` and `predicted_ms` go with the `dense_ms` of the table; `dense_ms` and `measured_ms` here were timed in
+    turns at the end. `missed` says that the measured part of the dense latency is more than `tolerance` above the asked
+    part.
+    """
+
+    table: LatencyTable
+    asked: float
+    predicted: float
+    measured: float
+    asked_ms: float
+    predicted_ms: float
+    dense_ms: float
+    measured_ms: float
+    tolerance: float
+    missed: bool
+
+
+class Candidate(Model):
+    """One cut that was tried: the ratio of the target measure, and the quality it had, `drop` points below the dense.
+
+    `weights` counts the non-zero linear weights of the layers. `within` says that the drop is no more than was allowed.
+    """
+
+    ratio: float
+    quality: float
+    drop: float
+    weights: int
+    within: bool
+
+
+class Search(Model):
+    """How the largest cut was found that loses at most `max_drop` points.
+
+    Quality is the task's own metric on `rows` rows of `split` that the reported quality does not use. `chosen` is the
+    largest ratio that was within; no candidate above it was, unless it is as near to `reach`, the most that can be
+    removed, as the number of candidates allows. `candidates` are in the order in which they were tried.
+    """
+
+    max_drop: float
+    split: str
+    rows: int
+    primary: str
+    dense: float
+    reach: float
+    chosen: float
+    candidates: tuple[Candidate, ...]
+
+
 class LoadCheck(Model):
     """The fresh-process check: largest difference of a logit from the model in memory, by way of loading."""
 
@@ -96,7 +148,10 @@ class Report(Model):
 
     `kind`: "shrunk" lost units and is smaller; "zeros" has the same shape with zeros in it, and is no faster
     unless the runtime uses them; "mixed" lost units and has zeros in what is left; "dense" was only fine-tuned.
-    `delivered` is the removed fraction by measure, counted on the exported files. `hashes` are sha256 by
+    `asked` is the target ratio, or what `search` found in its place. `delivered` is the removed fraction by measure,
+    counted on the exported files: `weights` and `flops` of the layers, `parameters` of the whole model with its
+    embeddings, norms, biases and head (zeros count as removed); and `latency`, measured, where it was the target.
+    `target_missed` says that this one is missed by more than is allowed. `hashes` are sha256 by
     "model/FILE", "dataset/FILE" and "artifact/FILE".
     """
 
@@ -107,6 +162,9 @@ class Report(Model):
     asked: float
     measure: Measure
     delivered: dict[Measure, float]
+    target_missed: bool = False
+    latency_target: LatencyResult | None = None
+    search: Search | None = None
     quality: Quality
     before: Size
     after: Size

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from pruning.delivery.deliver import Results, deliver, export_model, measure_latency
+from pruning.delivery.deliver import Results, deliver, export_model
 from pruning.report import Report
 from pruning.spec import Event, Events, PruneSpec, ShouldStop
 from pruning.steps.crew import Crew, Inputs
 from pruning.steps.job import Job, deterministic, json_of, memory_errors, open_job, quiet
 from pruning.steps.progress import Progress
+from pruning.steps.search import find_cut, steps_of
 from pruning.steps.stages import (
     check_shrunk,
     final_model,
@@ -16,6 +17,7 @@ from pruning.steps.stages import (
     prune_model,
     recover,
 )
+from pruning.steps.timing import check_promise, latency_result, measure_latency, measure_units
 from pruning.steps.trained import zeroed_dir
 
 
@@ -50,7 +52,7 @@ def prune(
             events(Event("warning", json_of(notice)))
         inputs = Inputs(spec, model_dir, dataset_dir, out_dir, teacher_dir)
         with deterministic(job.spec.seed, job.device), Crew(inputs, job.device, progress) as crew:
-            report = _prune(job, crew) if job.spec.target_ratio else _tune(job, crew)
+            report = _prune(job, crew) if job.spec.prunes else _tune(job, crew)
     return report
 
 
@@ -65,11 +67,16 @@ def _tune(job: Job, crew: Crew) -> Report:
 
 
 def _prune(job: Job, crew: Crew) -> Report:
-    """Fine-tune when planned, prune, shrink, recover when planned, export, measure."""
+    """Fine-tune when planned, find the ratio when it is open, prune, shrink, recover when planned, export, measure."""
     job.progress.lay_out(_shares(job))
     dense_dir = finetune(job, crew)
     before = judge(job, "before", lambda: job.load(dense_dir))
+    measure_units(job, dense_dir)
+    search = None
+    if job.spec.max_quality_drop is not None:
+        job, search = find_cut(job, crew, dense_dir)
     outcome = prune_model(job, crew)
+    check_promise(job, outcome)
     after = pruned = judge(job, "pruned", lambda: job.load(zeroed_dir(job)))
     equality = check_shrunk(job, outcome)
     if job.spec.recover is not False:
@@ -77,15 +84,23 @@ def _prune(job: Job, crew: Crew) -> Report:
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, outcome)
-    results = Results(before, after, exported, pruned, equality, latency)
+    target = latency_result(job, outcome, latency)
+    results = Results(before, after, exported, pruned, equality, latency, target, search)
     return deliver(job, outcome, results)
 
 
 def _shares(job: Job) -> dict[str, float]:
     """How long each step is against the others; a guess, so that progress moves evenly."""
-    shares = {"finetune": 40, "before": 3, "prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
+    timed = job.plan.target_measure == "latency"
+    shares: dict[str, float] = {"finetune": 40, "before": 3, "table": 10}
+    shares |= steps_of(job.spec.quality_candidates or 0)
+    shares |= {"prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
+    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency or timed else 0}
     skipped = {"finetune"} if job.spec.finetune is False else set()
+    if not timed:
+        skipped.add("table")
+    if job.spec.max_quality_drop is None:
+        skipped.add("dense")
     if job.spec.recover is False:
         skipped |= {"recover", "after"}
-    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency else 0}
     return {name: share for name, share in shares.items() if name not in skipped}

@@ -17,11 +17,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 Task = Literal[
     "sequence-classification", "regression", "token-classification", "question-answering", "causal-lm"
 ]
-Measure = Literal["weights", "flops"]
+Measure = Literal["weights", "flops", "parameters", "latency"]
+RoundTo = Literal[1, 2, 4, 8, 16, 32, 64, 128]
 Allocation = Literal["global", "native"]
 LayerMap = Literal["equal", "nearest", "nearest_in_order"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -227,16 +229,28 @@ class PruneSpec(Model):
 
     `label_names` are the names of labels and tags that the dataset writes as 0, 1, 2 ...
 
-    `target_ratio` is the fraction REMOVED of `target_measure`, counted over the transformer layers; 0 means dense
-    fine-tuning only. `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`,
-    which also refuses what cannot be done.
+    Exactly one of two says how much is pruned. `target_ratio` is the fraction REMOVED of `target_measure`; 0 means
+    dense fine-tuning only. `max_quality_drop` is how many points (hundredths) of the task's metric may be lost: as much
+    of `target_measure` is removed as that allows, found with `quality_candidates` cuts.
+
+    `weights` and `flops` are counted over the transformer layers, `parameters` over the whole model; `latency` is the
+    time of one forward pass over `latency_batch` rows of `latency_length` tokens on the job's device. Layers keep a
+    multiple of `round_to` neurons where neurons are removed.
+
+    `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`, which also refuses what
+    cannot be done.
     """
 
-    target_ratio: float = Field(ge=0, lt=1)
+    max_quality_drop: float | None = Field(default=None, ge=0, le=100)
+    target_ratio: float | None = Field(default=None, ge=0, lt=1, validate_default=True)
+    quality_candidates: int | None = Field(default=None, ge=3, le=32)
     granularity: Annotated[str, AfterValidator(_granularity)] = "structured"
     method: str = Field(default="auto", max_length=64)
     settings: dict[str, Any] = Field(default_factory=dict)
     target_measure: Measure | None = None
+    latency_batch: int | None = Field(default=None, ge=1, le=1024)
+    latency_length: int | None = Field(default=None, ge=8, le=512)
+    round_to: RoundTo | None = None
     task: Task | None = None
     columns: Columns = Columns()
     label_names: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = None
@@ -266,14 +280,37 @@ class PruneSpec(Model):
             raise ValueError("precision 'fp16' trains on a GPU only: set device 'cuda', or precision 'bf16'")
         return device
 
-    @model_validator(mode="after")
-    def _measure_fits(self) -> Self:
-        if self.target_measure == "flops" and not Granularity.parse(self.granularity).removable:
+    @field_validator("target_ratio")
+    @classmethod
+    def _one_target(cls, ratio: float | None, info: ValidationInfo) -> float | None:
+        drop = info.data.get("max_quality_drop")
+        if ratio is not None and drop is not None:
+            raise ValueError("target_ratio and max_quality_drop exclude each other: give one of them")
+        if ratio is None and drop is None and "max_quality_drop" in info.data:
+            message = "a target is missing: give target_ratio, or max_quality_drop"
+            raise PydanticCustomError("target_missing", "{message}", {"message": message})
+        return ratio
+
+    @field_validator("target_measure")
+    @classmethod
+    def _measure_fits(cls, measure: Measure | None, info: ValidationInfo) -> Measure | None:
+        granularity = info.data.get("granularity")
+        if measure in ("flops", "latency") and granularity and not Granularity.parse(granularity).removable:
             raise ValueError(
-                "target_measure 'flops' needs units that can all be removed; "
-                f"{self.granularity!r} leaves zeros: use 'weights'"
+                f"target_measure {measure!r} needs units that can all be removed; "
+                f"{granularity!r} leaves zeros: use 'weights' or 'parameters'"
             )
-        return self
+        return measure
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is to be removed."""
+        return self.target_ratio != 0
+
+    @property
+    def ratio(self) -> float:
+        """The ratio that is asked for, 0 where it is yet to be found for `max_quality_drop`."""
+        return self.target_ratio or 0.0
 
 
 EventType = Literal["phase", "progress", "metric", "warning", "checkpoint"]

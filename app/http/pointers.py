@@ -5,12 +5,15 @@ from typing import Any
 
 from app.http.problem import FieldError
 
+_MISSING = ("missing", "target_missing")
+"""Errors about a field that was not sent."""
+
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
     """One of pydantic's errors as ours; `body` is the JSON that was sent."""
     place, *steps = error["loc"] or ("body",)
     if place == "body":
-        pointer = pointer_into(body, steps, missing=error["type"] == "missing")
+        pointer = pointer_into(body, steps, missing=error["type"] in _MISSING)
     else:
         pointer = f"{place}:{'.'.join(str(step) for step in steps)}"
     return FieldError(pointer=pointer, code=error["type"], message=_message(error))

@@ -107,7 +107,7 @@ def _summary(services: Services, dataset: Dataset, columns: Columns) -> DataSumm
 def _check_without_data(spec: PruneSpec, model: FoundModel, teacher: FoundModel | None) -> None:
     """What can be refused while the dataset is still on the hub; the worker plans the rest when it has it."""
     shape = ModelShape.from_config(model.config)
-    if spec.target_ratio and spec.method != "auto":
+    if spec.prunes and spec.method != "auto":
         family = family_of(model.config)
         settle(spec, choose(spec, trained=True, family=family), family, shape, trained=True)
     if teacher is not None:

@@ -64,11 +64,20 @@ Metadata = dict[
 
 
 _ABOUT = {
-    "target_ratio": "The fraction REMOVED of `target_measure`, 0 <= r < 1; 0 only fine-tunes.",
+    "target_ratio": "The fraction REMOVED of `target_measure`, 0 <= r < 1; 0 only fine-tunes. "
+    "Either this or max_quality_drop.",
+    "max_quality_drop": "In place of target_ratio: remove as much of `target_measure` as loses at most so many points "
+    "(hundredths) of the task's metric.",
+    "quality_candidates": "With max_quality_drop: how many cuts are tried; default 8.",
     "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:RxC, multilevel:RxC, block:RxC, row, "
-    "unstructured.",
+    "unstructured, N:M.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
-    "target_measure": "What target_ratio counts; flops for units that can be removed, else weights.",
+    "target_measure": "What target_ratio counts: weights or flops of the layers, all parameters of the model, or the "
+    "latency of a forward pass on the worker's device. Default: flops for units that can be removed, else weights.",
+    "latency_batch": "Rows of the forward pass whose latency is the target; default the first of evaluate.batch_sizes.",
+    "latency_length": "Tokens of each of its rows; default evaluate.sequence_length.",
+    "round_to": "Layers keep a multiple of so many neurons where neurons are removed (halved until it divides their "
+    "width); default 8, and 1 for any number.",
     "task": "Inferred from the columns and the labels when left out.",
     "columns": "Names of the dataset's columns; those left out have usual names.",
     "label_names": "Names of the labels or tags that the dataset writes as 0, 1, 2 ...",

@@ -35,7 +35,8 @@ class Choice(BaseModel):
     method: str
     task: str | None
     granularity: str
-    target_ratio: float
+    target_ratio: float | None = Field(description="Null where max_quality_drop is given in its place.")
+    max_quality_drop: float | None
     target_measure: str | None
     spec: dict[str, Any] = Field(description="The engine's request, complete.")
     plan: dict[str, Any] | None = Field(description="What will be removed and what it will bring.")
@@ -67,6 +68,10 @@ class JobView(Choice):
     dataset: dict[str, Any] = Field(description="As asked for; a hub revision is the resolved commit.")
     metrics: dict[str, Any] = Field(description="The latest value of every metric.")
     error: ErrorView | None
+    target_missed: bool | None = Field(
+        description="Whether the measured latency misses the target by more than 5 %; null until the job has "
+        "succeeded. The numbers are in report.latency_target."
+    )
     report: dict[str, Any] | None = Field(description="Summary of report.json, once the job has succeeded.")
     priority: int
     timeout_s: float

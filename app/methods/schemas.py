@@ -16,6 +16,9 @@ class MethodView(BaseModel):
     granularities: list[str] = Field(description="What it can remove as a whole.")
     measures: list[str] = Field(description="What its target_ratio can be a fraction of.")
     needs_training: bool = Field(description="Whether it trains while it prunes.")
+    cuts_many: bool = Field(
+        description="Whether it takes max_quality_drop, for which several cuts are tried."
+    )
     settings_schema: dict[str, Any] = Field(description="JSON schema of its settings, with their defaults.")
 
     @classmethod
@@ -28,6 +31,7 @@ class MethodView(BaseModel):
             granularities=list(method.granularities),
             measures=list(method.measures),
             needs_training=method.needs_training,
+            cuts_many=method.cuts_many,
             settings_schema=method.schema,
         )
 

@@ -33,6 +33,7 @@ def card(report: Report) -> str:
         _metadata(report.plan["task"]),
         f"# {_title(report)}",
         _KINDS[report.kind].format(removed=_removed(report.layers)),
+        _target(report),
         _table(("", "before", "after"), _rows(report)),
         _windows(report),
         _latency(report),
@@ -67,7 +68,38 @@ def _title(report: Report) -> str:
     return f"{kind.capitalize()} pruned with {report.method}: {removed} removed"
 
 
-_MEASURES = {"weights": "the layers' weights", "flops": "the layers' FLOPs"}
+_MEASURES = {
+    "weights": "the layers' weights",
+    "flops": "the layers' FLOPs",
+    "parameters": "all parameters",
+    "latency": "the latency",
+}
+
+
+def _target(report: Report) -> str:
+    """What was asked for, and what of it was delivered."""
+    if report.kind == "dense":
+        return ""
+    what, delivered = _MEASURES[report.measure], report.delivered[report.measure]
+    search = report.search
+    if search is not None:
+        best = next(each for each in search.candidates if each.ratio == search.chosen)
+        return (
+            f"Asked: as small as possible with at most {search.max_drop:g} points of {search.primary} lost. "
+            f"Found among {len(search.candidates)} cuts: {delivered:.1%} of {what} removed, {best.drop:.2f} points "
+            f"lost on {search.rows} {search.split} rows that no number below is measured on."
+        )
+    asked = f"Asked: {report.asked:.1%} of {what} removed. Delivered: {delivered:.1%}."
+    timed = report.latency_target
+    if timed is None:
+        return asked
+    table = timed.table
+    told = (
+        f" ({table.batch_size} x {table.sequence_length}: {timed.dense_ms:.1f} ms dense, {timed.measured_ms:.1f} ms "
+        f"measured; {timed.predicted:.1%} was predicted)"
+    )
+    missed = " **The target was missed.**" if timed.missed else ""
+    return f"{asked}{told}{missed}"
 
 
 def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from pruning.errors import ArtifactBroken
 from pruning.model.conv1d import as_linears
 from pruning.model.layers import Layer, layers, prunable_linears
-from pruning.planning.costs import Kept, cost, neuron_cost, total_cost, unit_costs
+from pruning.planning.costs import Kept, cost, head_cost, neuron_cost, total_cost, unit_costs
 from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.planning.shape import ModelShape
@@ -24,8 +24,8 @@ from pruning.spec import Granularity, Measure
 class Count:
     """`weights` and `flops` of the layers, the fraction removed by measure, and what each layer kept.
 
-    What was removed or set to zero is no weight; only what was removed saves FLOPs. `bytes` is the size of all
-    tensors in the weight files.
+    What was removed or set to zero is no weight and no parameter; only what was removed saves FLOPs. `bytes` is the
+    size of all tensors in the weight files.
     """
 
     weights: int
@@ -35,12 +35,14 @@ class Count:
     bytes: int
 
 
-def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tensor] | None) -> Count:
-    """Read an export as a stranger would, plainly, and count what is left of the layers.
+def count(
+    folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tensor] | None, ratio: float
+) -> Count:
+    """Read an export as a stranger would, plainly, and count what is left of it.
 
     `kept` names the heads and neurons when some were removed, `masks` what was set to zero of what is left, by
     parameter. Raises ArtifactBroken when something that was dropped is not zero or not gone, or when the removed
-    fraction misses the target by more than a unit. Where zeros were filled it may be smaller.
+    fraction misses `ratio` by more than a unit; a latency is not counted. Where zeros were filled it may be smaller.
     """
     auto_class = getattr(transformers, AUTO_CLASSES[plan.task])
     model = as_linears(
@@ -59,31 +61,60 @@ def count(folder: Path, plan: Plan, kept: Kept | None, masks: Mapping[str, Tenso
     found = Count(
         weights=weights,
         flops=flops,
-        removed={"weights": 1 - weights / dense, "flops": 1 - flops / total_cost(shape, "flops", length)},
+        removed={
+            "weights": 1 - weights / dense,
+            "flops": 1 - flops / total_cost(shape, "flops", length),
+            "parameters": _parameters(model, shape, sizes, masks),
+        },
         layers=[
             _layer(shape, heads, neurons, left * shape.layers / dense)
             for (heads, neurons), left in zip(sizes, per_layer, strict=True)
         ],
         bytes=_tensor_bytes(model),
     )
-    missed = found.removed[plan.target_measure] - plan.spec.target_ratio
-    missed = max(missed, 0.0) if plan.spec.fills else abs(missed)
-    if missed * plan.cost_before > largest_unit(plan) * (1 + 1e-9):
-        raise ArtifactBroken(
-            f"The export has {found.removed[plan.target_measure]:.6f} of its {plan.target_measure} removed, "
-            f"asked were {plan.spec.target_ratio}."
-        )
+    if plan.target_measure != "latency":
+        _check_target(found.removed[plan.target_measure], plan, ratio, shape.layers * shape.heads - heads)
     return found
+
+
+def _check_target(removed: float, plan: Plan, ratio: float, heads: int) -> None:
+    """`heads` are gone; where all blocks of a head were dropped, its biases went with them, in no unit's cost."""
+    shape, unit = plan.shape, largest_unit(plan)
+    dense = total_cost(shape, plan.target_measure, plan.length)
+    if plan.target_measure == "parameters" and Granularity.parse(plan.spec.granularity).kind == "hybrid":
+        unit += heads * (head_cost(shape, "parameters", 1.0) - head_cost(shape, "weights", 1.0))
+    missed = max(removed - ratio, 0.0) if plan.spec.fills else abs(removed - ratio)
+    if missed * dense > unit * (1 + 1e-9):
+        raise ArtifactBroken(
+            f"The export has {removed:.6f} of its {plan.target_measure} removed, asked were {ratio}."
+        )
 
 
 def largest_unit(plan: Plan) -> float:
     """Cost of the largest thing that is dropped as a whole, in the target measure."""
-    if not plan.spec.target_ratio:
+    if not plan.spec.prunes:
         return 0.0
+    shape, measure, step = plan.shape, plan.target_measure, plan.neuron_step
     if plan.spec.allocation == "native":
-        return plan.shape.layers * neuron_cost(plan.shape, plan.target_measure, plan.length)
-    granularity = Granularity.parse(plan.spec.granularity)
-    return max(unit_costs(plan.shape, granularity, plan.target_measure, plan.length))
+        return shape.layers * step * neuron_cost(shape, measure, plan.length)
+    return max(unit_costs(shape, Granularity.parse(plan.spec.granularity), measure, plan.length, step))
+
+
+def _parameters(
+    model: PreTrainedModel, shape: ModelShape, sizes: list[tuple[int, int]], masks: Mapping[str, Tensor]
+) -> float:
+    """The fraction of the dense model's parameters that is gone or zero: biases of removed units among them."""
+    stored = model.num_parameters()
+    padded = sum(
+        cost(shape, layer.heads - heads, layer.neurons - neurons, "parameters", 1.0)
+        for layer, (heads, neurons) in zip(layers(model), sizes, strict=True)
+    )
+    narrower = sum(
+        cost(shape, shape.heads - layer.heads, shape.ffn - layer.neurons, "parameters", 1.0)
+        for layer in layers(model)
+    )
+    zeros = sum(int((~mask).sum()) for mask in masks.values())
+    return 1 - (stored - padded - zeros) / (stored + narrower)
 
 
 def _sizes(folder: Path, stack: list[Layer], kept: Kept) -> list[tuple[int, int]]:

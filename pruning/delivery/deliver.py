@@ -13,11 +13,10 @@ from pruning.delivery.card import card
 from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.delivery.load_check import check
-from pruning.delivery.measure import latency
 from pruning.methods import Outcome
 from pruning.planning.costs import total_cost
 from pruning.planning.families import AUTO_CLASSES
-from pruning.report import Latency, LoadCheck, Quality, Report, Size, Stage
+from pruning.report import Latency, LatencyResult, LoadCheck, Quality, Report, Search, Size, Stage
 from pruning.spec import Training
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
@@ -42,7 +41,7 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
         inputs = {name: value.tolist() for name, value in batch.items() if name != "labels"}
         auto_class = AUTO_CLASSES[job.plan.task]
         loaded = check(folder, inputs, expected.tolist(), auto_class, should_stop=job.progress.beat)
-        counted = count(folder, job.plan, kept, masks)
+        counted = count(folder, job.plan, kept, masks, job.ratio)
         result = {
             "files": _hashes(folder),
             "load_check": json_of(loaded),
@@ -56,28 +55,12 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
     return result
 
 
-def measure_latency(job: Job, dense_dir: Path, outcome: Outcome) -> tuple[Latency, ...]:
-    """Time dense against pruned when asked to."""
-    wanted = job.spec.evaluate
-    if not wanted.latency:
-        return ()
-    if not job.steps.done("measure"):
-        with job.progress.step("measure", "measuring"):
-            measured = latency(
-                job.load(dense_dir),
-                final_model(job, dense_dir, outcome),
-                wanted.batch_sizes,
-                wanted.sequence_length,
-                wanted.rounds,
-                should_stop=job.progress.beat,
-            )
-            job.steps.save("measure", {"latency": [json_of(entry) for entry in measured]})
-    return tuple(Latency.model_validate(entry) for entry in job.steps.load("measure")["latency"])
-
-
 @dataclass(frozen=True)
 class Results:
-    """What the steps before found. `pruned` is the quality before recovery."""
+    """What the steps before found. `pruned` is the quality before recovery.
+
+    `target` is how a latency that was asked for was met, `search` how the ratio was found where it was left open.
+    """
 
     before: Result
     after: Result
@@ -85,6 +68,8 @@ class Results:
     pruned: Result | None = None
     equality: float | None = None
     latency: tuple[Latency, ...] = ()
+    target: LatencyResult | None = None
+    search: Search | None = None
 
 
 def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
@@ -93,7 +78,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
     save_file(masks, job.out / f".{MASKS}")
     (job.out / f".{MASKS}").replace(job.out / MASKS)
     write_atomic(job.out / "plan.json", job.plan.model_dump_json(indent=2) + "\n")
-    before, exported, pruned = results.before, results.exported, results.pruned
+    before, exported, pruned, target = results.before, results.exported, results.pruned, results.target
     checked = LoadCheck.model_validate(exported["load_check"])
     shape, length = job.plan.shape, job.plan.length
     report = Report(
@@ -101,9 +86,12 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
         spec=job.spec,
         plan=json_of(job.plan),
         method=job.plan.method,
-        asked=job.spec.target_ratio,
+        asked=job.ratio,
         measure=job.plan.target_measure,
-        delivered=exported["removed"],
+        delivered=exported["removed"] | ({"latency": target.measured} if target else {}),
+        target_missed=target is not None and target.missed,
+        latency_target=target,
+        search=results.search,
         quality=Quality(
             split=job.data.split,
             rows=job.data.evaluation.examples,
@@ -112,7 +100,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
             before=before["metrics"],
             pruned=None if pruned is None else pruned["metrics"],
             after=results.after["metrics"],
-            untrained=not job.task.labels.trained and not job.spec.target_ratio,
+            untrained=not job.task.labels.trained and not job.spec.prunes,
         ),
         before=Size(
             parameters=before["parameters"],

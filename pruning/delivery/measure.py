@@ -99,8 +99,14 @@ def _time(model: PreTrainedModel, batch: dict[str, Tensor], should_stop: ShouldS
     """Milliseconds of one forward pass, by the wall and by the processor time of this process."""
     if should_stop():
         raise Canceled("Stopped while the latency was measured.")
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = clocks()
     model(**batch)
     if batch["input_ids"].is_cuda:
         torch.cuda.synchronize(batch["input_ids"].device)
-    return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
+    wall_after, cpu_after = clocks()
+    return (wall_after - wall) * 1e3, (cpu_after - cpu) * 1e3
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds by the wall, and of processor time that this process used."""
+    return time.perf_counter(), time.process_time()

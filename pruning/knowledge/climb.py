@@ -13,8 +13,9 @@ from pruning.knowledge.sites import Site
 from pruning.knowledge.steps import Step, Steps
 from pruning.knowledge.stream import Knowledge, Stream
 from pruning.knowledge.sublayers import Attention, FeedForward
-from pruning.masking.select import keep_top
-from pruning.planning.even import SLACK
+from pruning.masking.rungs import cost_of, from_rungs, to_rungs
+from pruning.masking.select import keep_counts, keep_top
+from pruning.masking.units import SlotUnits
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Climb:
                 self._replay(index)
             self._pass(site, step)
             if site.units and not self._rules.even:
-                budget -= int(step.kept.sum()) * site.units.cost
+                budget -= cost_of(site.units, step.kept)
             steps.append(step)
         return steps
 
@@ -129,20 +130,29 @@ class Climb:
         self, sites: Sequence[Site], knowledge: Sequence[Knowledge], budget: float
     ) -> dict[str, Tensor]:
         """The best units of all these sites, (units,) bool by name."""
-        prunable = [site for site in sites if site.units]
-        prices = [site.units.cost for site in prunable if site.units]
-        scores = [
-            self._scoring.score(site, known)
+        groups = {site.name: site.units for site in sites if site.units}
+        scores = {
+            site.name: self._scoring.score(site, known)
             for site, known in zip(sites, knowledge, strict=True)
             if site.units
-        ]
+        }
         if self._rules.even:
-            every = sum(site.units.cost for site in self._sites if site.units)
-            width = int(budget / every * (1 + SLACK))
-            kept = [keep_top(score, width) for score in scores]
-        else:
-            kept = search(scores, prices, budget)
-        return {site.name: each for site, each in zip(prunable, kept, strict=True)}
+            counts = self._even_counts(budget)
+            return {name: keep_top(score, counts[name]) for name, score in scores.items()}
+        rungs = [to_rungs(scores[name], group) for name, group in groups.items()]
+        kept = search(rungs, [group.price for group in groups.values()], budget)
+        return {
+            name: from_rungs(scores[name], mask, group)
+            for (name, group), mask in zip(groups.items(), kept, strict=True)
+        }
+
+    def _even_counts(self, budget: float) -> dict[str, int]:
+        """How many units every site keeps when layers keep one number of them, by name."""
+        groups: dict[str, SlotUnits] = {site.name: site.units for site in self._sites if site.units}
+        sizes = {name: group.count // group.step for name, group in groups.items()}
+        prices = {name: group.price for name, group in groups.items()}
+        rungs = keep_counts(sizes, prices, budget, even=True)
+        return {name: rungs[name] * group.step for name, group in groups.items()}
 
     def _refit(self, site: Site, kept: Tensor) -> Step:
         pruned = site.sublayer.keep(kept.to(site.reader.weight.device))

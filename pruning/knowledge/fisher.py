@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from pruning.masking.select import Price, each
 from pruning.planning.even import SLACK
 
 
@@ -19,9 +20,10 @@ class _Ranking:
     price: Tensor
 
     @classmethod
-    def of(cls, importance: Tensor, price: Tensor) -> Self:
-        """Both (units,) float64."""
-        order = torch.argsort(importance / price, descending=True, stable=True)
+    def of(cls, importance: Tensor, price: Tensor, mean: Tensor) -> Self:
+        """All (units,) float64; they are ranked by their importance per `mean` price of their group."""
+        usual = mean.clamp_min(torch.finfo(mean.dtype).tiny)
+        order = torch.argsort(importance / usual, descending=True, stable=True)
         start = torch.zeros(1, dtype=torch.float64)
         return cls(
             order,
@@ -31,14 +33,14 @@ class _Ranking:
 
 
 def mask_search(
-    importance: Mapping[str, Tensor], heads: Sequence[str], prices: Mapping[str, float], budget: float
+    importance: Mapping[str, Tensor], heads: Sequence[str], prices: Mapping[str, Price], budget: float
 ) -> dict[str, Tensor]:
     """The masks that keep most information within a budget, section 4.1: bool (units,) by group.
 
-    `importance` holds one (units,) tensor of diagonal Fisher information per group, `prices` what one unit of it costs;
-    groups in `heads` are one kind, all others the second. For every number of heads the rest of the budget goes to the
-    best neurons; the best sum of information wins. That is optimal when units of a kind cost the same. One head stays
-    where the budget allows one.
+    `importance` holds one (units,) tensor of diagonal Fisher information per group, `prices` what one unit of it costs,
+    or each in turn where the best come first; groups in `heads` are one kind, all others the second. For every number
+    of heads the rest of the budget goes to the best neurons; the best sum of information wins. That is optimal when
+    units of a kind cost the same. One head stays where the budget allows one.
     """
     neurons = [name for name in importance if name not in heads]
     first, second = (_ranking(importance, names, prices) for names in (heads, neurons))
@@ -54,11 +56,12 @@ def mask_search(
     }
 
 
-def _ranking(importance: Mapping[str, Tensor], names: Sequence[str], prices: Mapping[str, float]) -> _Ranking:
+def _ranking(importance: Mapping[str, Tensor], names: Sequence[str], prices: Mapping[str, Price]) -> _Ranking:
     nothing = torch.zeros(0, dtype=torch.float64)
     values = [importance[name].double() for name in names]
-    costs = [torch.full_like(value, prices[name]) for name, value in zip(names, values, strict=True)]
-    return _Ranking.of(torch.cat([nothing, *values]), torch.cat([nothing, *costs]))
+    costs = [each(prices[name], value) for name, value in zip(names, values, strict=True)]
+    means = [cost.mean().expand_as(cost) for cost in costs]
+    return _Ranking.of(*(torch.cat([nothing, *parts]) for parts in (values, costs, means)))
 
 
 def _masks(importance: Mapping[str, Tensor], names: Sequence[str], chosen: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning.masking.masks import MaskSet, MaskSource
-from pruning.masking.select import Scope, keep_best
+from pruning.masking.rungs import keep_units
+from pruning.masking.select import Scope
 from pruning.masking.units import Units
 
 
@@ -91,7 +92,7 @@ class LearnedMasks(MaskSet, ABC):
         return torch.tensor(self.rest + (1 - self.rest) * self.density())
 
     def project(self, budget: float) -> None:
-        """Let the groups cost at most `budget`, less by less than one unit, and freeze."""
+        """Let the groups cost at most `budget`, less by less than one rung, and freeze."""
         self.select(budget)
         self.frozen.fill_(True)
         self.freeze()
@@ -108,9 +109,9 @@ class LearnedMasks(MaskSet, ABC):
             self.learned(name).learning = False
 
     def keep(self, budget: float, scope: Scope, *, even: bool) -> None:
-        """Keep the most important units within `budget`, as `keep_best` chooses."""
+        """Keep the most important units within `budget`, as `keep_units` chooses."""
         importance = {name: self.learned(name).importance() for name in self.groups}
-        masks = keep_best(importance, self.unit_costs(), budget, scope, even=even)
+        masks = keep_units(self.groups, importance, budget, scope, even=even)
         for name, mask in masks.items():
             self.source(name).kept.copy_(mask)
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pruning.masking.hard_concrete import SHIFT, HardConcreteMask, expected, fold, perturb, sampled
 from pruning.masking.lagrangian import Lagrangian
 from pruning.masking.learned import LearnedMasks
-from pruning.masking.select import keep_within
+from pruning.masking.rungs import from_rungs, to_rungs
+from pruning.masking.select import Price, keep_within
 from pruning.masking.units import SlotUnits, Units
 
 BOUND = math.log(100)
@@ -127,12 +128,19 @@ class NestedMasks(LearnedMasks):
         for name, group in self.groups.items():
             kinds.setdefault(cast(SlotUnits, group).kind, []).append(name)
         importance = {name: self.learned(name).importance() for name in self.groups}
-        scores = {kind: torch.cat([importance[name] for name in names]) for kind, names in kinds.items()}
-        costs = {kind: self.groups[names[0]].cost for kind, names in kinds.items()}
-        for kind, kept in keep_within(scores, costs, budget).items():
-            sizes = [self.groups[name].count for name in kinds[kind]]
+        rungs = {name: to_rungs(importance[name], group) for name, group in self.groups.items()}
+        scores = {kind: torch.cat([rungs[name] for name in names]) for kind, names in kinds.items()}
+        prices = {kind: self._prices(names) for kind, names in kinds.items()}
+        for kind, kept in keep_within(scores, prices, budget).items():
+            sizes = [len(rungs[name]) for name in kinds[kind]]
             for name, mask in zip(kinds[kind], torch.split(kept, sizes), strict=True):
-                self.source(name).kept.copy_(mask)
+                self.source(name).kept.copy_(from_rungs(importance[name], mask, self.groups[name]))
+
+    def _prices(self, names: list[str]) -> Price:
+        """What the rungs of groups of one kind cost, one group after the other."""
+        prices = [self.groups[name].price for name in names]
+        tables = [price for price in prices if isinstance(price, Tensor)]
+        return torch.cat(tables) if tables else prices[0]
 
     def _gates(self) -> dict[str, NestedMask]:
         return {name: cast(NestedMask, self.source(name)) for name in self.groups}

@@ -16,13 +16,16 @@ from pruning.planning.even import SLACK, even_counts
 SAMPLE = 65_536
 """Of more units than about this many, a fixed sample finds ranks."""
 
+Price = float | Tensor
+"""What each unit of a group costs; (units,) float64 where the first ones cost otherwise than later ones."""
+
 Scope = Literal["global", "local"]
 """Whether all units compete, or those of each group among themselves, every group keeping the same fraction."""
 
 
 def keep_best(
     scores: Mapping[str, Tensor],
-    costs: Mapping[str, float],
+    costs: Mapping[str, Price],
     budget: float,
     scope: Scope,
     *,
@@ -30,34 +33,50 @@ def keep_best(
 ) -> dict[str, Tensor]:
     """The best units within `budget`, at least one of each group: masks (bool) in the shapes of the scores.
 
-    `costs` is per unit and constant in a group. `even`: groups of one size and one cost keep one number of units
-    (`even_counts`), whatever the scope. Raises ValueError when one unit of each group is too much.
+    `costs` is per unit: constant in a group, or of each of its units in turn where the best come first. `even`: groups
+    of one size and one cost keep one number of units (`even_counts`), whatever the scope. Raises ValueError when one
+    unit of each group is too much.
     """
     if even or scope == "local":
         sizes = {name: group.numel() for name, group in scores.items()}
         counts = keep_counts(sizes, costs, budget, even=even)
         return {name: keep_top(group, counts[name]) for name, group in scores.items()}
-    if len(set(costs.values())) == 1:
-        return keep_count(scores, math.floor(budget / next(iter(costs.values())) * (1 + SLACK)))
+    constant = [cost for cost in costs.values() if not isinstance(cost, Tensor)]
+    if len(constant) == len(costs) and len(set(constant)) == 1:
+        return keep_count(scores, math.floor(budget / constant[0] * (1 + SLACK)))
     return keep_within(scores, costs, budget)
 
 
 def keep_counts(
-    sizes: Mapping[str, int], costs: Mapping[str, float], budget: float, *, even: bool = False
+    sizes: Mapping[str, int], costs: Mapping[str, Price], budget: float, *, even: bool = False
 ) -> dict[str, int]:
     """How many units each group keeps when all keep the same fraction, or with `even` the same number.
 
     Raises ValueError when one unit of each group is too much.
     """
     if even:
-        kinds = Counter((size, costs[name]) for name, size in sizes.items())
-        in_all = [groups * each for (_, each), groups in kinds.items()]
-        chosen = dict(zip(kinds, even_counts([size for size, _ in kinds], in_all, budget), strict=True))
-        return {name: chosen[size, costs[name]] for name, size in sizes.items()}
-    part = budget / sum(size * costs[name] for name, size in sizes.items())
+        kinds = {name: (size, _cost(costs[name])) for name, size in sizes.items()}
+        groups = Counter(kinds.values())
+        in_all = [
+            [many * one for one in cost] if isinstance(cost, tuple) else many * cost
+            for (_, cost), many in groups.items()
+        ]
+        chosen = dict(zip(groups, even_counts([size for size, _ in groups], in_all, budget), strict=True))
+        return {name: chosen[kind] for name, kind in kinds.items()}
+    part = budget / sum(spent(costs[name], size) for name, size in sizes.items())
     wanted = [part * size for size in sizes.values()]
     counts = round_within(wanted, [costs[name] for name in sizes], list(sizes.values()), budget)
     return dict(zip(sizes, counts, strict=True))
+
+
+def _cost(price: Price) -> float | tuple[float, ...]:
+    """A price that can be compared and hashed."""
+    return tuple(price.tolist()) if isinstance(price, Tensor) else price
+
+
+def spent(cost: Price, count: int) -> float:
+    """What the first `count` units of a group cost."""
+    return float(cost[:count].sum()) if isinstance(cost, Tensor) else count * cost
 
 
 def lowest_kept(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget: float) -> Tensor:
@@ -66,11 +85,9 @@ def lowest_kept(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget
     if len(set(costs.values())) == 1:
         count = math.floor(budget / next(iter(costs.values())) * (1 + SLACK))
         return kth_largest(flat, min(max(count, 1), flat.numel()))
-    each = torch.cat(
-        [torch.full((group.numel(),), costs[name], dtype=torch.float64) for name, group in scores.items()]
-    ).to(flat.device)
+    price = torch.cat([each(costs[name], group) for name, group in scores.items()])
     best, order = flat.sort(descending=True, stable=True)
-    fits = each[order].cumsum(0) <= budget * (1 + SLACK)
+    fits = price[order].cumsum(0) <= budget * (1 + SLACK)
     return torch.where(fits, best, best[0]).min()
 
 
@@ -141,32 +158,30 @@ def keep_count(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     }
 
 
-def keep_within(scores: Mapping[str, Tensor], costs: Mapping[str, float], budget: float) -> dict[str, Tensor]:
+def keep_within(scores: Mapping[str, Tensor], costs: Mapping[str, Price], budget: float) -> dict[str, Tensor]:
     """Keep the best units whose cost stays within `budget`, at least one of each group.
 
-    `costs` is per unit and constant in a group. A unit that no longer fits is passed over for later, cheaper
+    `costs` is per unit, as in `keep_best`. A unit that no longer fits is passed over for later, cheaper
     ones. Sorts all scores. Raises ValueError when one unit of each group is too much.
     """
     left = budget * (1 + SLACK)
-    _check_floor(sum(costs.values()), left)
+    _check_floor(sum(spent(cost, 1) for cost in costs.values()), left)
     flat = torch.cat([_with_floor(group) for group in scores.values()])
-    each = torch.cat(
-        [flat.new_full((group.numel(),), costs[name], dtype=torch.float64) for name, group in scores.items()]
-    )
+    price = torch.cat([each(costs[name], group) for name, group in scores.items()])
     kept = torch.zeros_like(flat, dtype=torch.bool)
     order = flat.sort(descending=True, stable=True).indices
     while len(order):  # once for each cost at most: the first unit that does not fit is too dear for good
-        count = int((each[order].cumsum(0) <= left).sum())
+        count = int((price[order].cumsum(0) <= left).sum())
         kept[order[:count]] = True
-        left -= float(each[order[:count]].sum())
+        left -= float(price[order[:count]].sum())
         order = order[count:]
-        order = order[each[order] <= left]
+        order = order[price[order] <= left]
     parts = torch.split(kept, [group.numel() for group in scores.values()])
     return {name: part.clone() for name, part in zip(scores, parts, strict=True)}
 
 
 def round_within(
-    wanted: Sequence[float], costs: Sequence[float], limits: Sequence[int], budget: float
+    wanted: Sequence[float], costs: Sequence[Price], limits: Sequence[int], budget: float
 ) -> list[int]:
     """Round fractional counts to whole ones, 1..limit each, within `budget`, with less than a unit to spare.
 
@@ -174,26 +189,38 @@ def round_within(
     above what was wanted go down. Raises ValueError when one of each costs too much.
     """
     left = budget * (1 + SLACK)
-    _check_floor(sum(costs), left)
+    _check_floor(sum(spent(cost, 1) for cost in costs), left)
     counts = [
         min(limit, max(1, math.floor(want + SLACK))) for want, limit in zip(wanted, limits, strict=True)
     ]
-    left -= sum(count * cost for count, cost in zip(counts, costs, strict=True))
+    left -= sum(spent(cost, count) for count, cost in zip(counts, costs, strict=True))
     while left < 0:
         lifted = (index for index, count in enumerate(counts) if count > 1)
         highest = max(lifted, key=lambda index: counts[index] - wanted[index])
         counts[highest] -= 1
-        left += costs[highest]
+        left += _one(costs[highest], counts[highest])
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - wanted[index])
     growing = True
     while growing:
         growing = False
         for index in by_remainder:
-            if counts[index] < limits[index] and costs[index] <= left:
+            if counts[index] < limits[index] and (price := _one(costs[index], counts[index])) <= left:
                 counts[index] += 1
-                left -= costs[index]
+                left -= price
                 growing = True
     return counts
+
+
+def _one(cost: Price, index: int) -> float:
+    """What the unit behind the first `index` costs."""
+    return float(cost[index]) if isinstance(cost, Tensor) else cost
+
+
+def each(cost: Price, scores: Tensor) -> Tensor:
+    """What every unit of a group costs, flat, float64."""
+    if isinstance(cost, Tensor):
+        return cost.to(scores.device)
+    return torch.full((scores.numel(),), cost, dtype=torch.float64, device=scores.device)
 
 
 def _with_floor(scores: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.masking.learned import LearnedMasks, StraightThrough
-from pruning.masking.select import keep_top, round_within
+from pruning.masking.select import Price, keep_top, round_within
 from pruning.masking.sensitivity import SensedMask
 from pruning.masking.units import Units
 from pruning.planning.even import even_counts
@@ -89,10 +89,14 @@ class ThresholdMasks(LearnedMasks):
         self.limits = [0] * len(thresholds.values)
         self.costs = [0.0] * len(thresholds.values)
         self.multiples = [1] * len(thresholds.values)
+        self.steps = [1] * len(thresholds.values)
+        self.prices: list[Price] = [0.0] * len(thresholds.values)
         for name, owner in named:
             self.multiples[owner] = multiples.get(name, 1)
             self.limits[owner] = groups[name].count
             self.costs[owner] += groups[name].cost
+            self.steps[owner] = groups[name].step
+            self.prices[owner] = self.prices[owner] + groups[name].price
         governed = [limit * cost / total for limit, cost in zip(self.limits, self.costs, strict=True)]
         self.register_buffer("shares", torch.tensor(governed))
 
@@ -107,12 +111,16 @@ class ThresholdMasks(LearnedMasks):
         self._keep_counts([max(1, math.ceil(part * limit)) for part, limit in wanted])
 
     def select(self, budget: float) -> None:
-        """Shift all thresholds alike until the groups cost `budget`, and round to whole units and multiples."""
+        """Shift all thresholds alike until the groups cost `budget`, and round to whole rungs and multiples."""
         shift = self._shift_within(budget)
+        wanted = [want / step for want, step in zip(self._wanted(shift), self.steps, strict=True)]
+        limits = [limit // step for limit, step in zip(self.limits, self.steps, strict=True)]
         if self.even:
-            counts = even_counts(self.limits, self.costs, budget, self._wanted(shift))
+            costs = [price.tolist() if isinstance(price, Tensor) else price for price in self.prices]
+            rungs = even_counts(limits, costs, budget, wanted)
         else:
-            counts = round_within(self._wanted(shift), self.costs, self.limits, budget)
+            rungs = round_within(wanted, self.prices, limits, budget)
+        counts = [count * step for count, step in zip(rungs, self.steps, strict=True)]
         rounded = zip(counts, self.multiples, self.limits, strict=True)
         self._keep_counts([min(limit, -(-count // unit) * unit) for count, unit, limit in rounded])
         with torch.no_grad():
@@ -131,10 +139,12 @@ class ThresholdMasks(LearnedMasks):
         return [part * limit for part, limit in zip(torch.sigmoid(logits).tolist(), self.limits, strict=True)]
 
     def _shift_within(self, budget: float) -> float:
-        """The largest common shift, in temperatures, whose counts (at least one each) cost `budget`."""
+        """The largest common shift, in temperatures, whose counts (at least one rung each) cost `budget`."""
 
         def spent(shift: float) -> float:
-            counts = (max(1.0, want) for want in self._wanted(shift))
+            counts = (
+                max(float(step), want) for want, step in zip(self._wanted(shift), self.steps, strict=True)
+            )
             return sum(count * cost for count, cost in zip(counts, self.costs, strict=True))
 
         low, high = -_REACH, _REACH

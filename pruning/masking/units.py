@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 from pruning.errors import InvalidSpec
 from pruning.model.layers import Layer, Writer, layers, prunable_linears
 from pruning.planning.costs import head_cost, neuron_cost
+from pruning.planning.latency import LatencyTable, layer_costs
 from pruning.planning.shape import ModelShape
 from pruning.spec import Allocation, Granularity, Measure
 
 Transform = Callable[[Tensor], Tensor]
+Costs = tuple[float, ...]
 
 
 class Units(Protocol):
@@ -31,7 +33,15 @@ class Units(Protocol):
 
     @property
     def cost(self) -> float:
-        """What keeping one unit costs: weights, or FLOPs per sequence."""
+        """What keeping one unit costs in the target measure, on average over the group."""
+
+    @property
+    def step(self) -> int:
+        """How many units are kept or dropped together: a rung."""
+
+    @property
+    def price(self) -> "float | Tensor":
+        """What keeping one more rung costs; (rungs,) float64 where that depends on how many are kept already."""
 
     @property
     def weights(self) -> int:
@@ -48,13 +58,15 @@ class Units(Protocol):
 class WeightUnits:
     """Blocks of `block` = (rows, columns) weights of one linear; single weights when it is (1, 1).
 
-    `parameter` is the full name of the linear's weight. Blocks `with_bias` are whole rows, which own their biases.
+    `parameter` is the full name of the linear's weight. Blocks `with_bias` are whole rows, which own their biases;
+    these cost something when `counts_bias`.
     """
 
     linear: nn.Linear
     parameter: str
     block: tuple[int, int] = (1, 1)
     with_bias: bool = False
+    counts_bias: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -68,8 +80,18 @@ class WeightUnits:
 
     @property
     def cost(self) -> float:
-        """Weights in one block."""
-        return self.weights
+        """Weights in one block, and its bias where that counts."""
+        return self.weights + (self.counts_bias and "bias" in self.owned)
+
+    @property
+    def step(self) -> int:
+        """Blocks are kept one by one."""
+        return 1
+
+    @property
+    def price(self) -> float:
+        """What one block costs."""
+        return self.cost
 
     @property
     def weights(self) -> int:
@@ -112,7 +134,11 @@ class WeightUnits:
 
 @dataclass(frozen=True)
 class SlotUnits:
-    """Heads or neurons of one layer: `size` consecutive inputs of the reader, and what the writers have for each."""
+    """Heads or neurons of one layer: `size` consecutive inputs of the reader, and what the writers have for each.
+
+    They are kept in rungs of `step`. `table`, where there is one, says what keeping 0, 1, ... of them costs; else each
+    costs `cost`.
+    """
 
     layer: int
     kind: Literal["heads", "neurons"]
@@ -120,11 +146,20 @@ class SlotUnits:
     reader: nn.Linear
     size: int
     cost: float
+    step: int = 1
+    table: tuple[float, ...] | None = None
 
     @property
     def count(self) -> int:
         """How many heads or neurons there are."""
         return self.reader.in_features // self.size
+
+    @property
+    def price(self) -> float | Tensor:
+        """What one more rung costs."""
+        if self.table is None:
+            return self.step * self.cost
+        return torch.tensor(self.table[:: self.step], dtype=torch.float64).diff()
 
     @property
     def weights(self) -> int:
@@ -166,14 +201,15 @@ def stored(linear: nn.Linear, name: str) -> nn.Parameter:
     return linear.get_parameter(name)
 
 
-def head_units(layer: Layer, cost: float) -> SlotUnits:
+def head_units(layer: Layer, cost: float, table: Costs | None = None) -> SlotUnits:
     """The attention heads of one layer."""
-    return SlotUnits(layer.index, "heads", layer.head_writers, layer.attention_out, layer.head_width, cost)
+    writers, reader = layer.head_writers, layer.attention_out
+    return SlotUnits(layer.index, "heads", writers, reader, layer.head_width, cost, table=table)
 
 
-def neuron_units(layer: Layer, cost: float) -> SlotUnits:
+def neuron_units(layer: Layer, cost: float, step: int = 1, table: Costs | None = None) -> SlotUnits:
     """The FFN neurons of one layer."""
-    return SlotUnits(layer.index, "neurons", layer.neuron_writers, layer.ffn_out, 1, cost)
+    return SlotUnits(layer.index, "neurons", layer.neuron_writers, layer.ffn_out, 1, cost, step, table)
 
 
 def block_units(linears: Mapping[str, nn.Linear], block: tuple[int, int] = (1, 1)) -> dict[str, WeightUnits]:
@@ -191,16 +227,18 @@ def block_units(linears: Mapping[str, nn.Linear], block: tuple[int, int] = (1, 1
     return groups
 
 
-def row_units(model: PreTrainedModel) -> dict[str, WeightUnits]:
+def row_units(model: PreTrainedModel, *, counts_bias: bool = False) -> dict[str, WeightUnits]:
     """Output rows of attention output, FFN in and FFN out, by the linear's name; each owns its bias.
 
-    A row costs the inputs of its matrix. Without its row in FFN in a neuron says what the activation says of 0,
-    which for GELU and ReLU is 0: its column in FFN out then does nothing, but is neither zeroed nor counted. So
-    costs add up and the removed ratio is exact; the released code of LEAP counts such columns as removed.
+    A row costs the inputs of its matrix, and its bias when `counts_bias`.
+
+    Without its row in FFN in a neuron says what the activation says of 0, which for GELU and ReLU is 0: its column in
+    FFN out then does nothing, but is neither zeroed nor counted. So costs add up and the removed ratio is exact; the
+    released code of LEAP counts such columns as removed.
     """
     linears = _linears(model, lambda layer: (layer.attention_out, *layer.ffn_in, layer.ffn_out))
     return {
-        name: WeightUnits(linear, f"{name}.weight", (1, linear.in_features), with_bias=True)
+        name: WeightUnits(linear, f"{name}.weight", (1, linear.in_features), True, counts_bias)
         for name, linear in linears.items()
     }
 
@@ -218,14 +256,30 @@ def _linears(model: PreTrainedModel, of: Callable[[Layer], tuple[nn.Linear, ...]
 
 
 def slot_units(
-    model: PreTrainedModel, shape: ModelShape, measure: Measure, length: float, allocation: Allocation
+    model: PreTrainedModel,
+    shape: ModelShape,
+    measure: Measure,
+    length: float,
+    allocation: Allocation,
+    *,
+    step: int = 1,
+    table: LatencyTable | None = None,
 ) -> dict[str, SlotUnits]:
-    """Heads and neurons of every layer, named `0.heads`, `0.neurons`, ...; `native` ones as a config can say."""
+    """Heads and neurons of every layer, named `0.heads`, `0.neurons`, ...; `native` ones as a config can say.
+
+    Neurons are kept in rungs of `step`. A latency needs the `table` that says what units cost.
+    """
+    if table is None:
+        head, neuron = head_cost(shape, measure, length), neuron_cost(shape, measure, length)
+        heads = neurons = None
+    else:
+        heads, neurons = layer_costs(table, shape, "heads"), layer_costs(table, shape, "neurons")
+        head, neuron = heads[-1] / shape.heads, neurons[-1] / shape.ffn
     groups = {}
     for layer in layers(model):
         if allocation == "global" or shape.free_heads:
-            groups[f"{layer.index}.heads"] = head_units(layer, head_cost(shape, measure, length))
-        groups[f"{layer.index}.neurons"] = neuron_units(layer, neuron_cost(shape, measure, length))
+            groups[f"{layer.index}.heads"] = head_units(layer, head, heads)
+        groups[f"{layer.index}.neurons"] = neuron_units(layer, neuron, step, neurons)
     return groups
 
 
@@ -236,14 +290,17 @@ def units(
     measure: Measure,
     length: float,
     allocation: Allocation,
+    *,
+    step: int = 1,
+    table: LatencyTable | None = None,
 ) -> dict[str, Units]:
-    """The groups that a request may prune; raises InvalidSpec for a granularity not made of these units.
+    """The groups that a request may prune, `step` and `table` as in `slot_units`; of `multilevel` the first stage's.
 
-    Of `multilevel` those of the first stage.
+    Raises InvalidSpec for a granularity not made of these units.
     """
 
     def slots(*kinds: str) -> dict[str, Units]:
-        found = slot_units(model, shape, measure, length, allocation)
+        found = slot_units(model, shape, measure, length, allocation, step=step, table=table)
         return {name: group for name, group in found.items() if group.kind in kinds}
 
     match granularity.kind:
@@ -252,7 +309,7 @@ def units(
         case "n_m":
             return dict(block_units(prunable_linears(model)))
         case "row":
-            return dict(row_units(model))
+            return dict(row_units(model, counts_bias=measure == "parameters"))
         case "head":
             return slots("heads")
         case "neuron":

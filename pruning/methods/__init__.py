@@ -16,7 +16,8 @@ from pruning.errors import InvalidSpec
 from pruning.masking.hybrid import units_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units, units
-from pruning.planning.costs import Kept, total_cost
+from pruning.planning.costs import Kept, neuron_step, total_cost
+from pruning.planning.latency import LatencyTable
 from pruning.planning.shape import ModelShape
 from pruning.spec import Distill, Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
 from pruning.training.group import ALONE, Group
@@ -36,8 +37,9 @@ class Context:
     """All that a method may use. `model` is on `device`; `work` is the method's own folder for checkpoints.
 
     `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the
-    mean number of real tokens in a training row, which the count of FLOPs needs. `group` are the processes that
-    train together; a method that trains hands it to `fit`.
+    mean number of real tokens in a training row, which the count of FLOPs needs; `table` says what units cost when
+    the ratio is one of the latency, `found` is the ratio of one cut where the request leaves it open. `group` are the
+    processes that train together; a method that trains hands it to `fit`.
     """
 
     spec: PruneSpec
@@ -53,6 +55,8 @@ class Context:
     should_stop: ShouldStop
     span: tuple[float, float]
     mean_length: float
+    table: LatencyTable | None = None
+    found: float | None = None
     group: Group = ALONE
 
     @property
@@ -61,25 +65,39 @@ class Context:
         return self.spec.target_measure or "weights"
 
     @property
+    def ratio(self) -> float:
+        """The fraction of the measure that is to be removed."""
+        return self.spec.ratio if self.found is None else self.found
+
+    @property
     def granularity(self) -> Granularity:
         """What is dropped as a whole."""
         return Granularity.parse(self.spec.granularity)
 
     @property
     def total_cost(self) -> float:
-        """The cost of the dense model's layers."""
+        """What the ratio is a fraction of: the cost of the dense model's layers, its parameters, or its latency."""
+        if self.table is not None:
+            return self.table.dense_ms
         return total_cost(self.shape, self.measure, self.mean_length)
 
     def groups(self) -> dict[str, Units]:
         """The groups of units that the request may prune."""
         return units(
-            self.model, self.shape, self.granularity, self.measure, self.mean_length, self.spec.allocation
+            self.model,
+            self.shape,
+            self.granularity,
+            self.measure,
+            self.mean_length,
+            self.spec.allocation,
+            step=neuron_step(self.shape, self.granularity, self.spec.round_to or 1),
+            table=self.table,
         )
 
     def budget(self, groups: Mapping[str, Units]) -> float:
         """What the units of `groups` may cost together, so that the whole model keeps 1 - target_ratio."""
         prunable = sum(group.count * group.cost for group in groups.values())
-        return prunable - self.spec.target_ratio * self.total_cost
+        return prunable - self.ratio * self.total_cost
 
     def outcome(self, groups: Mapping[str, Units], masks: Mapping[str, Tensor], **details: Any) -> "Outcome":
         """The outcome of masks (count,) by group; the model must be baked already."""
@@ -126,6 +144,8 @@ class Method(ABC):
     """Optimizer steps that the schedule of a method that prunes while it trains needs at least."""
     distill: ClassVar[Distill] = Distill()
     """How the method learns from its teacher when the request does not say how."""
+    cuts_many: ClassVar[bool] = False
+    """Whether a cut costs so little (no training) that several are tried to meet a limit on the quality."""
     empties_sublayers: ClassVar[bool] = False
     """Whether the method may drop every head or every neuron of a layer."""
 
@@ -144,7 +164,7 @@ class Method(ABC):
 
     @abstractmethod
     def prune(self, context: Context) -> Outcome:
-        """Prune `context.model` in place to `context.spec.target_ratio` and leave it baked."""
+        """Prune `context.model` in place to `context.ratio` and leave it baked."""
 
 
 def create(name: str, settings: Mapping[str, Any]) -> Method:

@@ -69,7 +69,8 @@ class LayerwiseMethod(Method):
     Only the statistics of one layer exist at a time. The rows' hidden states are kept on the host.
     """
 
-    measures = frozenset({"weights"})
+    measures = frozenset({"weights", "parameters"})
+    cuts_many = True
     settings: LayerwiseSettings
     by_rows = False
     """Whether single weights compete with those of their row, not of the whole matrix."""

@@ -100,7 +100,7 @@ class LearnedMethod(Method):
     """A method that learns its masks in one training run and lets the weights recover under the final ones."""
 
     granularities = ANY_UNITS
-    measures = frozenset({"weights", "flops"})
+    measures = frozenset({"weights", "flops", "parameters", "latency"})
     needs_training = True
 
     settings: LearnedSettings

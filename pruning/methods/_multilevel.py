@@ -93,6 +93,6 @@ def _blocks(context: Context, student: PreTrainedModel) -> Context:
     """The context of the second stage: blocks of the student, down to what `context` may keep of the dense model."""
     rows, columns = context.granularity.shape or (1, 1)
     stage = _Shrunk(**vars(context) | {"model": student, "work": context.work / "blocks.work"})
-    left = context.total_cost * (1 - context.spec.target_ratio) / stage.total_cost
+    left = context.total_cost * (1 - context.ratio) / stage.total_cost
     asked = {"granularity": f"block:{rows}x{columns}", "target_ratio": 1 - left}
     return replace(stage, spec=context.spec.model_copy(update=asked))

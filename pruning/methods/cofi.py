@@ -129,7 +129,7 @@ class Cofi(LearnedMethod):
         """Gates for every unit and every sub-layer."""
         even = context.spec.allocation == "native"
         masks = NestedMasks(groups, context.total_cost, even=even)
-        ratio, seed = context.spec.target_ratio, context.spec.seed
+        ratio, seed = context.ratio, context.spec.seed
         return CofiTraining(masks, context.budget(groups), self.settings, steps, ratio, seed)
 
 

@@ -22,7 +22,7 @@ from pruning.knowledge.steps import Steps
 from pruning.knowledge.stream import Ends, Stream
 from pruning.knowledge.sublayers import Attention
 from pruning.masking.masks import kept_units
-from pruning.masking.select import keep_best
+from pruning.masking.rungs import from_rungs, keep_units, to_rungs
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
@@ -40,7 +40,8 @@ class Fisher(Method):
     title = "Fisher mask search"
     summary = "Removes heads and neurons without retraining, by the Fisher information of their masks; needs labels."
     granularities = frozenset({"structured", "neuron", "head"})
-    measures = frozenset({"flops", "weights"})
+    measures = frozenset({"flops", "weights", "parameters", "latency"})
+    cuts_many = True
     empties_sublayers = True
 
     class Settings(Method.Settings):
@@ -140,8 +141,9 @@ class Fisher(Method):
         budget: float,
     ) -> dict[str, Tensor]:
         importance = {name: gradients[name].double().square().sum(0) for name in groups}
-        prices = {name: group.cost for name, group in groups.items()}
         if context.spec.allocation == "native":
-            return keep_best(importance, prices, budget, "global", even=True)
+            return keep_units(groups, importance, budget, "global", even=True)
         heads = [site.name for site in sites if site.units and isinstance(site.sublayer, Attention)]
-        return mask_search(importance, heads, prices, budget)
+        rungs = {name: group.step * to_rungs(importance[name], group) for name, group in groups.items()}
+        kept = mask_search(rungs, heads, {name: group.price for name, group in groups.items()}, budget)
+        return {name: from_rungs(importance[name], kept[name], group) for name, group in groups.items()}

@@ -18,7 +18,7 @@ from pruning.knowledge.sites import Site, sites_of
 from pruning.knowledge.steps import Steps
 from pruning.knowledge.stream import Ends, Stream
 from pruning.masking.masks import kept_units
-from pruning.masking.select import keep_best
+from pruning.masking.rungs import keep_units
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
@@ -34,7 +34,8 @@ class KCM(Method):
     title = "KCM"
     summary = "Removes FFN neurons without labels, gradients or retraining; reaches no further than the FFNs."
     granularities = frozenset({"neuron"})
-    measures = frozenset({"flops", "weights"})
+    measures = frozenset({"flops", "weights", "parameters", "latency"})
+    cuts_many = True
 
     class Settings(Method.Settings):
         """Options of KCM."""
@@ -96,6 +97,5 @@ class KCM(Method):
                     columns, self.settings.kernel_width, self.settings.tolerance
                 ).cpu()
                 scores[site.name] = unit_range(alone) * unit_range(known.representational.activation)
-        costs = {name: group.cost for name, group in groups.items()}
         even = context.spec.allocation == "native"
-        return keep_best(scores, costs, context.budget(groups), "global", even=even)
+        return keep_units(groups, scores, context.budget(groups), "global", even=even)

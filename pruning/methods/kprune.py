@@ -40,7 +40,8 @@ class KPrune(Method):
     title = "K-prune"
     summary = "Removes heads and neurons without retraining: keeps what the dense model knows, refits by least squares."
     granularities = frozenset({"structured", "neuron", "head"})
-    measures = frozenset({"flops", "weights"})
+    measures = frozenset({"flops", "weights", "parameters", "latency"})
+    cuts_many = True
     empties_sublayers = True
 
     class Settings(Method.Settings):

@@ -197,7 +197,7 @@ class Leap(LearnedMethod):
 
     def learner(self, context: Context, groups: Mapping[str, Units], steps: int) -> LeapTraining:
         """Scores for every unit, and a threshold for every group; one for each kind where layers have one size."""
-        warmth = temperature(self.settings, steps, 1 - context.spec.target_ratio)
+        warmth = temperature(self.settings, steps, 1 - context.ratio)
         native = context.spec.allocation == "native"
         kinds = [(group.count, group.cost) for group in groups.values()]
         different = list(dict.fromkeys(kinds))
@@ -206,7 +206,7 @@ class Leap(LearnedMethod):
         granularity = context.granularity
         whole = multiples(groups, granularity.shape or (1, 1)) if granularity.kind == "multilevel" else {}
         masks = ThresholdMasks(groups, owners, thresholds, context.total_cost, whole, even=native)
-        pull = Regulariser(1 - context.spec.target_ratio, self.settings.strongest, self.settings.weakest)
+        pull = Regulariser(1 - context.ratio, self.settings.strongest, self.settings.weakest)
         return LeapTraining(masks, pull, context.budget(groups), self.settings, steps)
 
 

@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruning.masking.select import Scope, keep_best, keep_in_groups
+from pruning.masking.rungs import keep_units
+from pruning.masking.select import Scope, keep_in_groups
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
@@ -27,7 +28,8 @@ class Magnitude(Method):
     granularities = frozenset(
         {"unstructured", "n_m", "block", "row", "neuron", "head", "structured", "hybrid"}
     )
-    measures = frozenset({"weights", "flops"})
+    measures = frozenset({"weights", "flops", "parameters", "latency"})
+    cuts_many = True
 
     class Settings(Method.Settings):
         """Options of magnitude pruning."""
@@ -63,9 +65,8 @@ class Magnitude(Method):
             # A row is a whole number of groups, so that rows one after the other are groups one after the other.
             zeros, size = context.granularity.shape or (0, 1)
             return {name: keep_in_groups(score, size - zeros, size) for name, score in scores.items()}
-        costs = {name: group.cost for name, group in groups.items()}
         even = context.spec.allocation == "native"
-        return keep_best(scores, costs, context.budget(groups), self.settings.scope, even=even)
+        return keep_units(groups, scores, context.budget(groups), self.settings.scope, even=even)
 
     def _score(self, group: Units) -> Tensor:
         """Mean magnitude of each unit's weights, (count,)."""

@@ -3,7 +3,8 @@
 import torch
 from pydantic import Field
 
-from pruning.masking.select import Scope, keep_best
+from pruning.masking.rungs import keep_units
+from pruning.masking.select import Scope
 from pruning.methods import Context, Method, Outcome
 
 
@@ -19,7 +20,8 @@ class Random(Method):
         "Drops weights, blocks, rows, heads or neurons at random, in one shot: the floor of every comparison."
     )
     granularities = frozenset({"unstructured", "block", "row", "neuron", "head", "structured", "hybrid"})
-    measures = frozenset({"weights", "flops"})
+    measures = frozenset({"weights", "flops", "parameters", "latency"})
+    cuts_many = True
 
     class Settings(Method.Settings):
         """Options of random pruning."""
@@ -41,9 +43,8 @@ class Random(Method):
             name: torch.rand(group.count, generator=generator).to(context.device)
             for name, group in groups.items()
         }
-        costs = {name: group.cost for name, group in groups.items()}
         even = context.spec.allocation == "native"
-        masks = keep_best(scores, costs, context.budget(groups), self.settings.scope, even=even)
+        masks = keep_units(groups, scores, context.budget(groups), self.settings.scope, even=even)
         for name, group in groups.items():
             group.clear(masks[name])
         return context.outcome(groups, masks)

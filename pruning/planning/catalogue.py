@@ -30,6 +30,7 @@ class MethodInfo:
     needs_training: bool
     empties_sublayers: bool
     schema: dict[str, Any]
+    cuts_many: bool = False
     schedule_steps: int = 1
     distill: dict[str, Any] = field(default_factory=dict)
     """How it learns from its teacher where a request does not say: fields of `Distill`."""

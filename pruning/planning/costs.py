@@ -1,11 +1,14 @@
 """What heads and neurons cost, and which ratios a model can reach, by config.json alone. Imports no torch.
 
-Counted are the linear weights of the transformer layers and, for FLOPs, their products and those of the
-attention (two per multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). In a decoder a query
-is multiplied with the keys up to its own: length * (length + 1) / 2 pairs of a sequence, whatever a kernel computes
-and masks away. Not counted: embeddings, rotations, norms, biases, softmax, activations, pooler and task head.
+`weights` are the linear weights of the transformer layers, `flops` their products and those of the attention (two per
+multiply-add), as in the released code of K-prune (Park, Choi, Kang 2024). In a decoder a query is multiplied with the
+keys up to its own: length * (length + 1) / 2 pairs of a sequence, whatever a kernel computes and masks away. Neither
+counts embeddings, rotations, norms, biases, softmax, activations, pooler and task head. `parameters` are all that the
+model stores, these included: a unit has the biases that leave with it, and most of what no unit has can never be
+removed.
 """
 
+import math
 from itertools import pairwise
 from typing import Self
 
@@ -43,19 +46,25 @@ class Kept(Model):
 
 
 def head_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of one head: weights, or FLOPs of one sequence of `length` tokens (may be a mean), computed alone."""
+    """Cost of one head: weights, parameters, or FLOPs of one sequence of `length` tokens (may be a mean), alone.
+
+    Its parameters are its weights and the biases of its queries, keys and values.
+    """
     weights = 2 * (shape.queries + 1) * shape.hidden * shape.head_size
-    if measure == "weights":
-        return weights
+    if measure != "flops":
+        biases = shape.queries + 2 if measure == "parameters" and shape.attention_bias else 0
+        return weights + biases * shape.head_size
     pairs = length * (length + 1) / 2 if shape.causal else length**2
     relative = shape.positions * (4 * shape.hidden + 2 * shape.position_terms * length)
     return 2 * weights * length + shape.head_size * (4 * shape.queries * pairs + relative)
 
 
 def neuron_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of one FFN neuron: weights, or FLOPs of one sequence of `length` tokens."""
+    """Cost of one FFN neuron: weights, parameters (its bias with them), or FLOPs of one sequence of `length` tokens."""
     weights = (shape.ffn_inputs + 1) * shape.hidden
-    return weights if measure == "weights" else 2 * weights * length
+    if measure == "flops":
+        return 2 * weights * length
+    return weights + (shape.ffn_inputs if measure == "parameters" and shape.ffn_bias else 0)
 
 
 def cost(shape: ModelShape, heads: int, neurons: int, measure: Measure, length: float) -> float:
@@ -64,13 +73,17 @@ def cost(shape: ModelShape, heads: int, neurons: int, measure: Measure, length: 
 
 
 def total_cost(shape: ModelShape, measure: Measure, length: float) -> float:
-    """Cost of the dense model's layers."""
+    """What ratios are fractions of: the cost of the dense model's layers, or all of the model's parameters."""
+    if measure == "parameters":
+        return shape.parameters
     return cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, measure, length)
 
 
 def kept_cost(shape: ModelShape, kept: Kept, measure: Measure, length: float) -> float:
-    """Cost of what is kept."""
-    return cost(shape, sum(map(len, kept.heads)), sum(map(len, kept.neurons)), measure, length)
+    """Cost of what is left when only the units in `kept` stay."""
+    left = cost(shape, sum(map(len, kept.heads)), sum(map(len, kept.neurons)), measure, length)
+    units = cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, measure, length)
+    return left + total_cost(shape, measure, length) - units
 
 
 def removed_ratio(shape: ModelShape, kept: Kept, measure: Measure, length: float) -> float:
@@ -83,22 +96,33 @@ def block_matrices(shape: ModelShape, granularity: Granularity) -> tuple[tuple[i
     return shape.attention if granularity.kind == "hybrid" else shape.matrices
 
 
-def unit_costs(
-    shape: ModelShape, granularity: Granularity, measure: Measure, length: float
-) -> tuple[float, ...]:
-    """What one unit costs, for each kind of unit that the granularity has; every group of units has one cost.
+def neuron_step(shape: ModelShape, granularity: Granularity, round_to: int) -> int:
+    """In what steps a layer keeps neurons: `round_to`, halved until it divides the dense width.
 
-    `multilevel` ends with blocks, which settle the ratio.
+    1 where no neuron is removed physically: zeros are no faster in round numbers.
+    """
+    return math.gcd(shape.ffn, round_to) if granularity.removes else 1
+
+
+def unit_costs(
+    shape: ModelShape, granularity: Granularity, measure: Measure, length: float, step: int = 1
+) -> tuple[float, ...]:
+    """What one unit costs, for each kind of unit that the granularity has; neurons count in steps of `step`.
+
+    Every group of units has one cost. `multilevel` ends with blocks, which settle the ratio.
     """
     rows, columns = granularity.shape or (1, 1)
-    neuron = neuron_cost(shape, measure, length)
+    neuron = step * neuron_cost(shape, measure, length)
     match granularity.kind:
         case "n_m":
             return (1,)
         case "unstructured" | "block" | "multilevel":
             return (rows * columns,)
         case "row":
-            return tuple(inputs for _, inputs in shape.matrices[len(shape.query_key_value) :])
+            _, (_, read), *ffn = shape.matrices[len(shape.query_key_value) - 1 :]
+            counted = measure == "parameters"
+            output = read + (counted and shape.output_bias)
+            return (output, *(inputs + (counted and shape.ffn_bias) for _, inputs in ffn))
         case "hybrid":
             return (rows * columns, neuron)
         case "neuron":
@@ -124,33 +148,42 @@ def largest_ratio(
     *,
     allocation: Allocation = "global",
     empties_sublayers: bool = False,
+    step: int = 1,
 ) -> float:
     """The largest fraction that can be removed.
 
-    One unit stays in every matrix or sub-layer that is pruned, and all that is never pruned: query, key and value
-    of `row`. A method that `empties_sublayers` may go further: it leaves one head and one neuron in the whole
-    model. `native` allocation removes as many neurons in each layer, and as many heads where config.json can say so.
-    N:M has one ratio only.
+    One unit, of neurons `step`, stays in every matrix or sub-layer that is pruned, and all that is never pruned: query,
+    key and value of `row`. A method that `empties_sublayers` may go further: it leaves one head and one step of neurons
+    in the whole model. `native` allocation removes as many neurons in each layer, and as many heads where config.json
+    can say so. N:M has one ratio only.
     """
     if granularity.kind == "n_m":
         return pattern_ratio(granularity)
-    units = unit_costs(shape, granularity, measure, length)
-    left: float
+    units = unit_costs(shape, granularity, measure, length, step)
+    steps = shape.ffn // step
+    removed: float
     match granularity.kind:
         case "unstructured" | "block" | "multilevel":
-            left = shape.layers * len(block_matrices(shape, granularity)) * units[0]
+            matrices = block_matrices(shape, granularity)
+            removed = shape.layers * (_weights(matrices) - len(matrices) * units[0])
         case "row":
-            never = sum(outputs * inputs for outputs, inputs in shape.query_key_value)
-            left = shape.layers * (never + sum(units))
+            matrices = shape.matrices[len(shape.query_key_value) :]
+            removed = shape.layers * sum(
+                (outputs - 1) * unit for (outputs, _), unit in zip(matrices, units, strict=True)
+            )
         case "hybrid":
-            block, neuron = units
-            left = shape.layers * (len(block_matrices(shape, granularity)) * block + neuron)
+            matrices, (block, neurons) = block_matrices(shape, granularity), units
+            removed = shape.layers * (_weights(matrices) - len(matrices) * block + (steps - 1) * neurons)
         case kind:
             floor = 1 if empties_sublayers and allocation == "global" else shape.layers
-            heads = neurons = floor
-            if kind == "neuron" or (allocation == "native" and not shape.free_heads):
-                heads = shape.layers * shape.heads
-            elif kind == "head":
-                neurons = shape.layers * shape.ffn
-            left = cost(shape, heads, neurons, measure, length)
-    return 1 - left / total_cost(shape, measure, length)
+            heads = neurons = 0.0
+            if kind != "neuron" and (allocation == "global" or shape.free_heads):
+                heads = (shape.layers * shape.heads - floor) * units[0]
+            if kind != "head":
+                neurons = (shape.layers * steps - floor) * units[-1]
+            removed = heads + neurons
+    return removed / total_cost(shape, measure, length)
+
+
+def _weights(matrices: tuple[tuple[int, int], ...]) -> int:
+    return sum(outputs * inputs for outputs, inputs in matrices)

@@ -68,6 +68,9 @@ _LLAMA = Family(
     head_queries="num_key_value_groups",
     key_heads_config="num_key_value_heads",
     head_size_config="head_dim",
+    attention_bias="attention_bias",
+    output_bias="attention_bias",
+    ffn_bias="mlp_bias",
     fewest_heads=1,  # a cache without keys in the first layer forgets how many tokens it has seen
     unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
 )
@@ -139,6 +142,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             head_size="head_dim",
             head_count=None,
             head_width=None,
+            attention_bias="attention_bias",
+            output_bias="attention_bias",
+            ffn_bias="mlp_bias",
             unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
         ),
         "gpt2": replace(
@@ -167,6 +173,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             fewest_neurons=1,  # its matrices cannot read nothing
             key_heads_config=None,
             head_size_config=None,
+            attention_bias=True,
+            output_bias=True,
+            ffn_bias=True,
         ),
         "opt": replace(
             _LLAMA,
@@ -183,12 +192,28 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             ffn_config="ffn_dim",
             key_heads_config=None,
             head_size_config=None,
+            attention_bias="enable_bias",
+            output_bias="enable_bias",
+            ffn_bias="enable_bias",
+            usual_bias=True,
         ),
         "llama": _LLAMA,
-        "mistral": replace(_LLAMA, architectures=_causal("MistralForCausalLM")),
-        "qwen2": replace(_LLAMA, architectures=_causal("Qwen2ForCausalLM")),
-        "qwen3": replace(_LLAMA, architectures=_causal("Qwen3ForCausalLM")),
-        "gemma": replace(_LLAMA, architectures=_causal("GemmaForCausalLM")),
+        "mistral": replace(
+            _LLAMA,
+            architectures=_causal("MistralForCausalLM"),
+            attention_bias=False,
+            output_bias=False,
+            ffn_bias=False,
+        ),
+        "qwen2": replace(
+            _LLAMA,
+            architectures=_causal("Qwen2ForCausalLM"),
+            attention_bias=True,
+            output_bias=False,
+            ffn_bias=False,
+        ),
+        "qwen3": replace(_LLAMA, architectures=_causal("Qwen3ForCausalLM"), ffn_bias=False),
+        "gemma": replace(_LLAMA, architectures=_causal("GemmaForCausalLM"), ffn_bias=False),
     }
 )
 

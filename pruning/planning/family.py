@@ -54,6 +54,14 @@ class Family:
     """How few heads the code of transformers lets a layer have; None when it must have all."""
     fewest_neurons: int = 0
     """How few neurons the code of transformers lets a layer have."""
+    attention_bias: bool | str = True
+    """Whether query, key and value have biases, or the config field that says so."""
+    output_bias: bool | str = True
+    """The same of the attention's output."""
+    ffn_bias: bool | str = True
+    """The same of the FFN's matrices."""
+    usual_bias: bool = False
+    """Whether there are biases where config.json does not say so."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """Methods that cannot prune the family, and why."""
 

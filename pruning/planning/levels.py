@@ -24,7 +24,7 @@ def structured_ratio(asked: float | None, spec: PruneSpec, shape: ModelShape) ->
     """
     least, last = _least(spec, shape), _last(spec, shape)
     reach = largest_ratio(shape, Granularity("structured"), "weights", 1.0)
-    most = min(spec.target_ratio - last, reach)
+    most = min(spec.ratio - last, reach)
     if least > min(reach, 1 - last):
         raise InvalidSpec(
             f"{spec.granularity} has blocks so large that layers could keep all heads and neurons.",
@@ -39,7 +39,7 @@ def structured_ratio(asked: float | None, spec: PruneSpec, shape: ModelShape) ->
             "block.",
         )
     if asked is None:
-        return min(max(1 - (1 - spec.target_ratio) ** _PUBLISHED, least), most)
+        return min(max(1 - (1 - spec.ratio) ** _PUBLISHED, least), most)
     if not least <= asked <= most:
         raise InvalidSpec(
             f"When the first stage removes {asked} of the weights as heads and neurons, one of the two stages cannot "

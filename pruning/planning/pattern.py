@@ -26,13 +26,14 @@ def check_groups(granularity: Granularity, shape: ModelShape) -> None:
             )
 
 
-def exact_ratio(spec: PruneSpec) -> float:
+def exact_ratio(spec: PruneSpec) -> float | None:
     """The ratio that is aimed at: as asked, or N/M when the asked one is N/M rounded to four digits.
 
-    Raises TargetUnreachable for any other ratio of N:M, which removes N of every M weights.
+    None where it is to be found, which N:M does not allow. Raises TargetUnreachable for any other ratio of N:M, which
+    removes N of every M weights.
     """
     granularity = Granularity.parse(spec.granularity)
-    if granularity.kind != "n_m":
+    if granularity.kind != "n_m" or spec.target_ratio is None:
         return spec.target_ratio
     exact = pattern_ratio(granularity)
     if abs(spec.target_ratio - exact) > _ROUNDED:

@@ -5,18 +5,21 @@ Imports no torch: the API plans every request before it is queued.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import largest_ratio, total_cost
+from pruning.planning.costs import largest_ratio, neuron_step, total_cost
 from pruning.planning.devices import check_devices
 from pruning.planning.even import check_even
 from pruning.planning.families import family_of
 from pruning.planning.family import Family
 from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
+from pruning.planning.parameters import bounds
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
@@ -30,9 +33,10 @@ class Plan(Model):
     are settings or False, its `method` is a name of the catalogue or "none".
 
     `length` is the mean number of tokens of a row, guessed from the characters when `length_estimated`.
-    `cost_before` and `cost_after` count the layers of the model in the target measure: weights, or FLOPs of
-    one row; when zeros are filled, `cost_after` is what is left before. `largest_ratio` is the most that this
-    method can remove here.
+    `cost_before` and `cost_after` are the model in the target measure: weights or FLOPs (of one row) of its layers, or
+    its parameters, a lower bound when `parameters_estimated`; when zeros are filled, `cost_after` is what is left
+    before. `largest_ratio` is the most that this method can remove here. What only the job can know is None: costs and
+    reach of a latency, what is left under a drop of quality. Layers keep a multiple of `neuron_step` neurons.
     """
 
     spec: PruneSpec
@@ -44,9 +48,11 @@ class Plan(Model):
     shape: ModelShape
     length: float
     length_estimated: bool
-    cost_before: float
-    cost_after: float
-    largest_ratio: float
+    parameters_estimated: bool
+    neuron_step: int
+    cost_before: float | None
+    cost_after: float | None
+    largest_ratio: float | None
     warnings: tuple[Notice, ...]
 
 
@@ -56,11 +62,12 @@ def resolve(
     data: DataSummary,
     length: float | None = None,
     teacher: Mapping[str, Any] | None = None,
+    parameters: int | None = None,
 ) -> Plan:
     """Plan a request for the model of a config.json and a summarised dataset.
 
     `length` is the mean number of tokens of a row when it is known, `teacher` the config.json of a teacher other
-    than the dense model. Raises InvalidSpec, InvalidModel,
+    than the dense model, `parameters` how many the model has when that is known. Raises InvalidSpec, InvalidModel,
     InvalidData or TargetUnreachable, each naming the field at fault and the remedy. Planning a plan's own
     `spec` gives the same plan.
     """
@@ -69,7 +76,7 @@ def resolve(
     task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
-    chosen = choose(spec, trained, family) if spec.target_ratio else None
+    chosen = choose(spec, trained, family) if spec.prunes else None
     settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
     if chosen is not None:
         check_length(settled, chosen, data)
@@ -81,8 +88,13 @@ def resolve(
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
     known = [mean] if length else _lengths(spec, shape)
-    reach = _reach(settled, chosen, shape, known)
-    dense = total_cost(shape, measure, mean)
+    shapes = [
+        replace(shape, parameters=count) for count in (parameters and [parameters]) or bounds(config, shape)
+    ]
+    shape = shapes[0]
+    reach = _reach(settled, chosen, shapes, known)
+    dense = None if measure == "latency" else total_cost(shape, measure, mean)
+    ratio = settled.target_ratio
     return Plan(
         spec=settled,
         task=task,
@@ -93,8 +105,10 @@ def resolve(
         shape=shape,
         length=mean,
         length_estimated=length is None,
+        parameters_estimated=parameters is None,
+        neuron_step=neuron_step(shape, Granularity.parse(spec.granularity), settled.round_to or 1),
         cost_before=dense,
-        cost_after=dense * (1 - settled.target_ratio),
+        cost_after=None if dense is None or ratio is None else dense * (1 - ratio),
         largest_ratio=reach,
         warnings=_warnings(settled, data),
     )
@@ -108,7 +122,8 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
     usable = positions - family.reserved_positions
     for length, param in (
         (spec.max_length, "/max_length"),
-        (spec.evaluate.sequence_length if spec.evaluate.latency else 0, "/evaluate/sequence_length"),
+        (spec.evaluate.sequence_length if _times_rows(spec) else 0, "/evaluate/sequence_length"),
+        (spec.latency_length or 0, "/latency_length"),
     ):
         if length > usable:
             raise InvalidSpec(
@@ -116,6 +131,11 @@ def _check_positions(spec: PruneSpec, config: Mapping[str, Any]) -> None:
                 param=param,
                 remedy=f"Use at most {usable}.",
             )
+
+
+def _times_rows(spec: PruneSpec) -> bool:
+    """Whether rows as long as `evaluate` says are timed, for the report or for the target."""
+    return spec.evaluate.latency or (spec.target_measure == "latency" and spec.latency_length is None)
 
 
 def _check_task(task: Task, family: Family, config: Mapping[str, Any]) -> None:
@@ -165,37 +185,58 @@ def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
     return [1.0, min(max(1.0, shape.turning_length), longest), longest]
 
 
-def _reach(spec: PruneSpec, chosen: MethodInfo | None, shape: ModelShape, lengths: list[float]) -> float:
-    """The largest ratio that holds at every one of the lengths; refuses a target that none of them allows."""
+def _reach(
+    spec: PruneSpec, chosen: MethodInfo | None, shapes: list[ModelShape], lengths: list[float]
+) -> float | None:
+    """The largest ratio that holds for every one of the shapes and lengths; refuses a target that none of them allows.
+
+    None for a latency: what a unit costs is measured by the job.
+    """
     if chosen is None:
         return 0.0
+    if spec.target_measure == "latency":
+        return None
+    granularity = Granularity.parse(spec.granularity)
     ratios = [
         largest_ratio(
             shape,
-            Granularity.parse(spec.granularity),
+            granularity,
             spec.target_measure or "weights",
             length,
             allocation=spec.allocation,
             empties_sublayers=chosen.empties_sublayers,
+            step=neuron_step(shape, granularity, spec.round_to or 1),
         )
+        for shape in shapes
         for length in lengths
     ]
     nearest = max(0.0, math.floor(min(ratios) * 1e4) / 1e4)
-    if spec.target_ratio > max(ratios):
+    if spec.ratio > max(ratios):
         raise TargetUnreachable(
             f"target_ratio {spec.target_ratio} of {spec.target_measure} is out of reach for this model: "
             f"{chosen.name} with {spec.granularity} and allocation {spec.allocation} can remove {nearest}.",
             nearest=nearest,
             remedy=f"The nearest reachable target_ratio is {nearest}.",
         )
-    if spec.allocation == "native" and shape.free_heads:
-        for length in lengths:
-            check_even(spec, shape, length)
+    if spec.allocation == "native" and shapes[0].free_heads:
+        _check_even(spec, shapes, lengths)
     return nearest
 
 
+def _check_even(spec: PruneSpec, shapes: list[ModelShape], lengths: list[float]) -> None:
+    """Refuse a target that layers of one size cannot meet, whichever of the shapes and lengths is the real one."""
+    refusals = []
+    for shape, length in product(shapes, lengths):
+        try:
+            check_even(spec, shape, length)
+        except TargetUnreachable as refusal:
+            refusals.append(refusal)
+    if len(refusals) == len(shapes) * len(lengths):
+        raise refusals[0]
+
+
 def _kind(spec: PruneSpec) -> ResultKind:
-    if not spec.target_ratio:
+    if not spec.prunes:
         return "dense"
     granularity = Granularity.parse(spec.granularity)
     if granularity.removable or spec.fills:
@@ -223,7 +264,21 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
         if spec.granularity == "structured":
             text += " With allocation native a plain load is small and fast."
         found.append(Notice(code="remote_code", message=text))
+    if spec.max_quality_drop is not None:
+        found += _coarse(spec.max_quality_drop, spec, data)
     if not data.splits.get("validation"):
         text = "The dataset has no validation split: a part of the training rows is held out."
         found.append(Notice(code="no_validation", message=text))
     return tuple(found)
+
+
+def _coarse(drop: float, spec: PruneSpec, data: DataSummary) -> list[Notice]:
+    """A warning where one row more or less is worth more than may be lost."""
+    held_out = data.splits.get("validation") or data.splits["train"] * spec.evaluate.validation_fraction
+    rows = min(max(1, int(held_out) // 2), spec.evaluate.max_rows or math.inf)
+    if drop >= 100 / rows:
+        return []
+    text = (
+        f"Cuts are compared on {rows} rows: one of them is about {100 / rows:.2g} points, more than {drop:g}."
+    )
+    return [Notice(code="coarse_metric", message=text)]

@@ -15,6 +15,7 @@ from pruning.planning.fit import check_fit, obstacle
 from pruning.planning.levels import check_levels
 from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.planning.shape import ModelShape
+from pruning.planning.target import settle_target
 from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
 
 _LARGEST_BLOCK = 128
@@ -27,7 +28,8 @@ NO_METHOD = "none"
 def choose(spec: PruneSpec, trained: bool, family: Family) -> MethodInfo:
     """The method asked for; for "auto" K-prune where family and a `trained` head make it possible, else LEAP.
 
-    Raises InvalidSpec for an unknown name.
+    With `max_quality_drop` it must cut many times: K-prune where the family allows it, else magnitude. Raises
+    InvalidSpec for an unknown name.
     """
     if spec.method != "auto":
         return method(spec.method)
@@ -35,6 +37,8 @@ def choose(spec: PruneSpec, trained: bool, family: Family) -> MethodInfo:
     kprune = method("kprune")
     fits = kind in kprune.granularities and spec.target_measure in (None, *kprune.measures)
     fits = fits and obstacle(spec, kprune, family) is None
+    if spec.max_quality_drop is not None:
+        return kprune if fits else method("magnitude")
     return kprune if trained and fits else method("leap")
 
 
@@ -45,6 +49,10 @@ def settle_dense(spec: PruneSpec) -> PruneSpec:
         "settings": ({},),
         "granularity": ("structured",),
         "target_measure": (None, "weights"),
+        "latency_batch": (None,),
+        "latency_length": (None,),
+        "quality_candidates": (None,),
+        "round_to": (None, 1),
         "allocation": ("global",),
         "recover": (None, False),
     }
@@ -63,7 +71,7 @@ def settle_dense(spec: PruneSpec) -> PruneSpec:
         )
     finetune = spec.finetune if isinstance(spec.finetune, Finetune) else Finetune()
     dense = {"method": NO_METHOD, "finetune": finetune, "recover": False, "distill": False}
-    return spec.model_copy(update=dense | {"target_measure": "weights"})
+    return spec.model_copy(update=dense | {"target_measure": "weights", "round_to": 1})
 
 
 def settle(
@@ -79,11 +87,13 @@ def settle(
     _check_meaning(spec, chosen, granularity)
     check_levels(spec.settings, spec, shape)
     recover = _settings(spec.recover, Recover, default=chosen.needs_training)
+    measure = _measure(spec, chosen, granularity)
     return spec.model_copy(
-        update={
+        update=settle_target(spec, chosen, family, granularity, measure)
+        | {
             "method": chosen.name,
             "target_ratio": exact_ratio(spec),
-            "target_measure": _measure(spec, chosen, granularity),
+            "target_measure": measure,
             "finetune": _finetune(spec, chosen, trained),
             "recover": recover,
             "distill": _distill(spec, chosen, shape, trains=chosen.needs_training or recover is not False),

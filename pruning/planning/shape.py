@@ -32,6 +32,9 @@ class ModelShape:
     A neuron has `ffn_inputs` rows of FFN in, 2 where one gates the other; `fused` says that one matrix holds query,
     key and value, and one all FFN inputs. Of disentangled attention (He et al. 2021, equation 4), `positions` is how
     many relative positions every layer projects, `position_terms` how many products with them its scores add up.
+
+    `attention_bias` says whether query, key and value have biases, `output_bias` and `ffn_bias` whether the attention's
+    output and the FFN have; `parameters` is how many the whole model has, 0 where that is not known.
     """
 
     layers: int
@@ -46,6 +49,10 @@ class ModelShape:
     queries: int = 1
     causal: bool = False
     free_heads: bool = False
+    attention_bias: bool = True
+    output_bias: bool = True
+    ffn_bias: bool = True
+    parameters: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -72,6 +79,9 @@ class ModelShape:
             queries=queries,
             causal=family.decoder,
             free_heads=family.free_heads,
+            attention_bias=_has_bias(config, family, family.attention_bias),
+            output_bias=_has_bias(config, family, family.output_bias),
+            ffn_bias=_has_bias(config, family, family.ffn_bias),
         )
         return shape._disentangled(config) if family.disentangled else shape
 
@@ -133,6 +143,11 @@ def _queries(config: Mapping[str, Any], family: Family, heads: int) -> int:
             param="/model",
         )
     return heads // shared
+
+
+def _has_bias(config: Mapping[str, Any], family: Family, said: bool | str) -> bool:
+    """Whether matrices have biases, when `said` is the answer or the field that has it."""
+    return said if isinstance(said, bool) else bool(config.get(said, family.usual_bias))
 
 
 def _head_size(config: Mapping[str, Any], family: Family, hidden: int, heads: int) -> int:

@@ -23,7 +23,7 @@ def check_teacher(spec: PruneSpec, config: Config, teacher: Config) -> None:
 
     `spec` is the request, settled or as it came.
     """
-    if spec.distill is False or not spec.target_ratio:
+    if spec.distill is False or not spec.prunes:
         raise _refusal(
             "Nothing is distilled in this job, so it needs no teacher.",
             "Leave teacher out, or prune with distill and a method or recovery that trains.",

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from pruning.data.rows import summarise
 from pruning.errors import InvalidModel, InvalidSpec, OutOfMemory
+from pruning.planning.latency import LatencyTable
 from pruning.planning.plan import Plan, resolve
 from pruning.planning.teacher import check_vocabulary
 from pruning.spec import PruneSpec
@@ -23,14 +24,20 @@ from pruning.steps.checkpoint import Steps, file_sha256, key_of
 from pruning.steps.progress import Progress
 from pruning.training.compiled import require_compiler
 from pruning.training.data import Data, load_data
-from pruning.training.tasks import Task, load_config, load_model, load_tokenizer
+from pruning.training.tasks import Task, count_parameters, load_config, load_model, load_tokenizer
+
+TABLE = "table"
+"""The step that measures what units cost in time."""
 
 _PACKAGES = ("prunery", "torch", "transformers", "accelerate", "safetensors", "numpy")
 
 
 @dataclass(frozen=True)
 class Job:
-    """`task` is the task of the given model, whose head may be new; `trained_task` that of all later ones."""
+    """`task` is the task of the given model, whose head may be new; `trained_task` that of all later ones.
+
+    `found` is the ratio that a search for `max_quality_drop` tries, and in the end has found.
+    """
 
     plan: Plan
     task: Task
@@ -44,11 +51,24 @@ class Job:
     progress: Progress
     hashes: dict[str, str]
     versions: dict[str, str]
+    found: float | None = None
 
     @property
     def spec(self) -> PruneSpec:
         """The request with nothing left open."""
         return self.plan.spec
+
+    @property
+    def ratio(self) -> float:
+        """The fraction of the target measure that is to be removed."""
+        return self.spec.ratio if self.found is None else self.found
+
+    @property
+    def table(self) -> LatencyTable | None:
+        """What units cost, once it is measured, for a target of the latency; the same in all processes of the job."""
+        if self.plan.target_measure != "latency" or not self.steps.done(TABLE):
+            return None
+        return LatencyTable.model_validate(self.steps.load(TABLE))
 
     @property
     def trained_task(self) -> Task:
@@ -97,7 +117,8 @@ def open_job(
     rows = load_data(dataset_dir, data, plan.spec, task, load_tokenizer(model_dir, config), progress.check)
     # Tokenising leaves its truncation in a tokenizer; the one that is exported must be as it was.
     tokenizer = load_tokenizer(model_dir, config)
-    plan = resolve(plan.spec, config.to_dict(), data, rows.train.mean_length, teacher)
+    parameters = count_parameters(config, task)
+    plan = resolve(plan.spec, config.to_dict(), data, rows.train.mean_length, teacher, parameters)
     key = key_of(plan.spec.model_dump(mode="json"), hashes, versions, device.type)
     steps = Steps(out / "work" / key[:16], key)
     return Job(

@@ -19,12 +19,14 @@ from transformers import PreTrainedModel
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
 from pruning.methods import METHODS, Outcome
+from pruning.model.layers import prunable_linears
 from pruning.spec import Event, Training
 from pruning.steps.crew import Crew
 from pruning.steps.job import Job, json_of
 from pruning.steps.trained import (
     MASKS,
     MODEL,
+    PRUNE,
     dense_dir,
     load_outcome,
     pruned_model,
@@ -35,7 +37,7 @@ from pruning.steps.trained import (
 )
 from pruning.training.evaluate import evaluate
 from pruning.training.group import ALONE
-from pruning.training.tasks import Batch
+from pruning.training.tasks import Batch, Encoded
 
 _RECOVERED = "recovered.safetensors"
 _PROBE_ROWS = 32
@@ -54,15 +56,20 @@ def finetune(job: Job, crew: Crew) -> Path:
     return dense_dir(job)
 
 
-def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str, Any]:
-    """Evaluate a model on the evaluation rows; the result holds its `metrics`, `parameters` and `bytes`."""
+def judge(
+    job: Job, name: str, load: Callable[[], PreTrainedModel], rows: Encoded | None = None
+) -> dict[str, Any]:
+    """Evaluate a model on the evaluation rows, or on other `rows`.
+
+    The result holds its `metrics`, `parameters`, `bytes`, and the `weights` of its layers that are not zero.
+    """
     if job.steps.done(name):
         return job.steps.load(name)
     with job.progress.step(name, "evaluating"):
         model = load()
         found = evaluate(
             model,
-            job.data.evaluation,
+            job.data.evaluation if rows is None else rows,
             job.task,
             device=job.device,
             should_stop=job.progress.should_stop,
@@ -71,6 +78,7 @@ def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str,
         result = {
             "metrics": found.metrics,
             "parameters": model.num_parameters(),
+            "weights": sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values()),
             "bytes": sum(tensor.nbytes for tensor in model.state_dict().values()),
         }
         job.steps.save(name, result)
@@ -79,25 +87,25 @@ def judge(job: Job, name: str, load: Callable[[], PreTrainedModel]) -> dict[str,
     return result
 
 
-def prune_model(job: Job, crew: Crew) -> Outcome:
-    """Let the method choose and zero what is dropped; the zeroed model lies in the step's folder."""
-    if not job.steps.done("prune"):
-        with job.progress.step("prune", "pruning"):
+def prune_model(job: Job, crew: Crew, name: str = PRUNE) -> Outcome:
+    """Let the method choose and zero what is dropped; the zeroed model lies in the folder of the step `name`."""
+    if not job.steps.done(name):
+        with job.progress.step(name, "pruning"):
             trains = METHODS[job.plan.method].needs_training
-            with crew.training("prune") if trains else nullcontext(ALONE) as group:
-                model, outcome = run_method(job, group)
-            _save_outcome(job, model, outcome)
-            shutil.rmtree(job.scratch("prune"), ignore_errors=True)
-    return load_outcome(job)
+            with crew.training(PRUNE) if trains else nullcontext(ALONE) as group:
+                model, outcome = run_method(job, group, name)
+            _save_outcome(job, name, model, outcome)
+            shutil.rmtree(job.scratch(name), ignore_errors=True)
+    return load_outcome(job, name)
 
 
-def _save_outcome(job: Job, model: PreTrainedModel, outcome: Outcome) -> None:
+def _save_outcome(job: Job, name: str, model: PreTrainedModel, outcome: Outcome) -> None:
     def fill(folder: Path) -> None:
         model.save_pretrained(folder / MODEL)
         save_file(_contiguous(outcome.weight_masks), folder / MASKS)
 
     kept = None if outcome.kept is None else json_of(outcome.kept)
-    job.steps.save("prune", {"kept": kept, "details": outcome.details}, fill)
+    job.steps.save(name, {"kept": kept, "details": outcome.details}, fill)
 
 
 def mask_tensors(job: Job, outcome: Outcome) -> dict[str, Tensor]:

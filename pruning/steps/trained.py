@@ -20,6 +20,7 @@ from pruning.training.train import FitResult, fit
 
 MODEL = "model"
 MASKS = "masks.safetensors"
+PRUNE = "prune"
 
 
 def dense_dir(job: Job) -> Path:
@@ -28,16 +29,16 @@ def dense_dir(job: Job) -> Path:
     return job.steps.path("finetune") / MODEL if tuned else job.model_dir
 
 
-def zeroed_dir(job: Job) -> Path:
-    """Where the model lies whose dropped units and weights are zero."""
-    return job.steps.path("prune") / MODEL
+def zeroed_dir(job: Job, name: str = PRUNE) -> Path:
+    """Where the model lies whose dropped units and weights are zero, in the folder of the step `name`."""
+    return job.steps.path(name) / MODEL
 
 
-def load_outcome(job: Job) -> Outcome:
-    """What the method decided, when pruning is done."""
-    result = job.steps.load("prune")
+def load_outcome(job: Job, name: str = PRUNE) -> Outcome:
+    """What the method decided, when the step `name` is done."""
+    result = job.steps.load(name)
     kept = None if result["kept"] is None else Kept.model_validate(result["kept"])
-    masks = load_file(job.steps.path("prune") / MASKS)
+    masks = load_file(job.steps.path(name) / MASKS)
     return Outcome(kept, masks or None, result["details"])
 
 
@@ -62,8 +63,8 @@ def train_dense(job: Job, group: Group) -> tuple[PreTrainedModel, FitResult]:
     return model, _train(job, model, job.spec.finetune, "finetune", "finetuning", None, None, group)
 
 
-def run_method(job: Job, group: Group) -> tuple[PreTrainedModel, Outcome]:
-    """Let the method choose, by training or without; the model comes back baked."""
+def run_method(job: Job, group: Group, name: str = PRUNE) -> tuple[PreTrainedModel, Outcome]:
+    """Let the method choose, by training or without, as the step `name`; the model comes back baked."""
     set_seed(job.spec.seed)
     dense = dense_dir(job)
     context = Context(
@@ -75,11 +76,13 @@ def run_method(job: Job, group: Group) -> tuple[PreTrainedModel, Outcome]:
         train=job.data.train,
         teacher_dir=job.teacher(dense),
         device=job.device,
-        work=job.scratch("prune"),
+        work=job.scratch(name),
         events=job.progress.events,
         should_stop=job.progress.should_stop,
         span=job.progress.span,
         mean_length=job.data.train.mean_length,
+        table=job.table,
+        found=job.found,
         group=group,
     )
     context.work.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ def train_pruned(job: Job, group: Group) -> tuple[PreTrainedModel, FitResult, in
 
 TRAININGS: Mapping[str, Callable[[Job, Group], Any]] = {
     "finetune": train_dense,
-    "prune": run_method,
+    PRUNE: run_method,
     "recover": train_pruned,
 }
 """By the name of the step whose result each of them is."""

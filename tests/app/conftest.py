@@ -99,14 +99,14 @@ class Service:
         with self.services.database.write() as session:
             leases.renew(session, claim.token, lease_seconds=60, events=events, **values)
 
-    def finish(self, claim: Claim, files: Mapping[str, bytes]) -> None:
-        """End a job with these files as its result."""
+    def finish(self, claim: Claim, files: Mapping[str, bytes], **report: Any) -> None:
+        """End a job with these files as its result; `report` is added to its report."""
         records = []
         for name, content in files.items():
             stored = self.store.put([content])
             records.append(ArtifactRecord(name, stored.bytes, stored.sha256, "application/octet-stream"))
         with self.services.database.write() as session:
-            leases.finish(session, claim.token, artifacts=records, report={"kind": "shrunk"})
+            leases.finish(session, claim.token, artifacts=records, report={"kind": "shrunk"} | report)
 
     def finished(self, files: Mapping[str, bytes], **fields: Any) -> str:
         """The id of a succeeded job with this result."""

@@ -147,7 +147,12 @@ def test_a_ratio_out_of_reach_names_the_nearest(service: Service) -> None:
         ({"method": {"name": "kprune", "speed": 9}}, "invalid_spec", "/method/speed", "speed"),
         ({"granularity": "block:5x5"}, "invalid_spec", "/granularity", "divide"),
         ({"granularity": "crumbs"}, "invalid_request", "/granularity", "structured"),
-        ({"granularity": "unstructured", "target_measure": "flops"}, "invalid_request", "", "weights"),
+        (
+            {"granularity": "unstructured", "target_measure": "flops"},
+            "invalid_request",
+            "/target_measure",
+            "weights",
+        ),
         ({"colour": "red"}, "invalid_request", "/colour", "not known"),
         ({"settings": {}}, "invalid_request", "", "method"),
         ({"finetune": {"epochz": 1}}, "invalid_request", "/finetune/epochz", "not known"),

@@ -58,6 +58,31 @@ def test_devices_go_to_the_worker_and_what_they_cannot_share_is_refused(service:
     )
 
 
+def test_a_missed_target_is_told_of_a_job_that_succeeded(service: Service) -> None:
+    job = service.job(target_measure="latency", method="kprune")
+    assert (job["target_missed"], job["spec"]["latency_batch"]) == (None, 1)
+    service.finish(service.claim(), {}, target_missed=True, latency_target={"asked": 0.5, "measured": 0.1})
+    ended = service.client.get(job["urls"]["self"]).json()
+    assert (ended["status"], ended["target_missed"]) == ("succeeded", True)
+    assert ended["report"]["latency_target"]["measured"] == 0.1
+    met = service.job()
+    service.finish(service.claim(), {})
+    assert service.client.get(met["urls"]["self"]).json()["target_missed"] is False
+
+
+def test_a_drop_of_quality_takes_the_place_of_the_ratio(service: Service) -> None:
+    body = service.request()
+    body.pop("target_ratio")
+    job = service.client.post("/v1/jobs", json=body | {"max_quality_drop": 1.5}).json()
+    assert (job["target_ratio"], job["max_quality_drop"], job["method"]) == (None, 1.5, "kprune")
+    problem(service.client.post("/v1/jobs", json=body), 422, "invalid_request", "/target_ratio")
+    both = body | {"max_quality_drop": 1.5, "target_ratio": 0.5}
+    problem(service.client.post("/v1/jobs", json=both), 422, "invalid_request", "/target_ratio")
+    trained = body | {"max_quality_drop": 1.5, "method": "leap"}
+    refused = problem(service.client.post("/v1/jobs", json=trained), 422, "invalid_spec", "/max_quality_drop")
+    assert "kprune or magnitude" in refused["detail"]
+
+
 def test_columns_named_by_the_job_are_read_again(service: Service) -> None:
     files = dataset_files(utterance="other", intent="yes")
     lines = [

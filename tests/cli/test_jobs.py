@@ -64,6 +64,31 @@ def test_devices_are_part_of_the_request(online: Prunery, model_folder: Path, da
     assert "devices" in err
 
 
+def test_a_drop_of_quality_in_place_of_a_ratio(
+    online: Prunery, model_folder: Path, dataset_file: Path
+) -> None:
+    given = ("submit", "--model", str(model_folder), "--dataset", str(dataset_file), "--max-drop", "2")
+    code, out, err = online(*given)
+    assert code == 0, err
+    assert "kprune at <= 2 points of flops" in err
+    assert "<= 2 points" in online("list", "--status", "queued")[1]
+    assert online("cancel", out.strip())[0] == 0
+    code, _, err = online(*given, "--ratio", "0.5")
+    assert code == 2
+    assert "one of --ratio and --max-drop" in err
+
+
+def test_a_missed_latency_is_told(online: Prunery, api: Api, model_folder: Path, dataset_file: Path) -> None:
+    given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5")
+    code, out, err = online("submit", *given, "--measure", "latency")
+    assert code == 0, err
+    missed = {"target_missed": True, "latency_target": {"asked": 0.5, "measured": 0.25}}
+    api.succeed(api.take(out.strip()), **missed)
+    code, _, err = online("watch", out.strip())
+    assert code == 0
+    assert "slower than asked: 25.0% of the latency is gone, asked were 50.0%" in err
+
+
 def test_a_teacher_is_uploaded_like_a_model(
     online: Prunery, api: Api, model_folder: Path, dataset_file: Path
 ) -> None:

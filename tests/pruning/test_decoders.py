@@ -14,6 +14,7 @@ from pruning.report import Report
 from pruning.spec import Distill, Evaluation, Event, Finetune, PruneSpec, Recover
 from tests.support.data import lines, write_jsonl
 from tests.support.models import save_tiny
+from tests.support.workclock import WorkClock
 
 
 class Killed(Exception):
@@ -34,6 +35,24 @@ def dataset(folder: Path) -> Path:
 def kill_at_recovery(event: Event) -> None:
     if event.type == "phase" and event.data["step"] == "recover":
         raise Killed
+
+
+def test_layers_of_one_size_are_as_fast_as_asked(tmp_path: Path) -> None:
+    model, data, out = save_tiny(tmp_path / "model", "llama"), dataset(tmp_path / "data"), tmp_path / "out"
+    timed = Evaluation(latency=False, rounds=3, sequence_length=16, batch_sizes=(1,))
+    with WorkClock().running():
+        report = prune(
+            request(allocation="native", target_ratio=0.3, target_measure="latency", evaluate=timed),
+            model,
+            data,
+            out,
+        )
+    found = report.latency_target
+    assert found is not None
+    assert [point.count for point in found.table.heads] == [1, 2, 3]
+    assert 0.3 <= found.predicted == pytest.approx(found.measured, abs=1e-6)
+    assert len({(layer.heads, layer.neurons) for layer in report.layers}) == 1
+    assert report.layers[0].neurons % 8 == 0
 
 
 def test_a_llama_of_one_size_that_learns_from_its_dense_self(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_ratio_of_0_only_fine_tunes(inputs, tmp_path):
     model_dir = save_untrained(tmp_path / "encoder")
     spec = request(target_ratio=0, method="auto", finetune=Finetune(epochs=20, learning_rate=3e-3))
     report = prune(spec, model_dir, inputs[1], tmp_path / "out")
-    assert (report.kind, report.delivered) == ("dense", {"weights": 0.0, "flops": 0.0})
+    assert (report.kind, report.delivered) == ("dense", {"weights": 0.0, "flops": 0.0, "parameters": 0.0})
     assert report.quality.untrained
     assert report.quality.after["accuracy"] > report.quality.before["accuracy"]
     assert not load_file(tmp_path / "out" / "masks.safetensors")

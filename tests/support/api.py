@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.accounts.repository import create_key, create_owner
 from core.artifacts.local import LocalStore
@@ -45,15 +46,15 @@ class Api:
         with self.database.write() as session:
             renew(session, claimed.token, lease_seconds=60, events=events, metrics=metrics)
 
-    def succeed(self, claimed: Claim) -> None:
-        """Publish `RESULT`."""
+    def succeed(self, claimed: Claim, **report: Any) -> None:
+        """Publish `RESULT`; `report` is added to its report."""
         store = LocalStore(self.settings.store_dir)
         records = []
         for name, content in RESULT.items():
             stored = store.put(iter([content]))
             records.append(ArtifactRecord(name, stored.bytes, stored.sha256, "application/octet-stream"))
         with self.database.write() as session:
-            finish(session, claimed.token, artifacts=records, report={"kind": "shrunk"})
+            finish(session, claimed.token, artifacts=records, report={"kind": "shrunk"} | report)
 
     def fail(self, claimed: Claim, message: str, param: str) -> None:
         """End a job by an error of its request."""

@@ -87,6 +87,26 @@ def test_a_model_of_the_hub_is_fetched_pruned_and_published(
     assert "exporting" in phases
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("model", "dataset")
+def test_a_missed_latency_succeeds_and_says_so(place: Place, hub_server: HubServer) -> None:
+    patient = {"lease_seconds": 60.0, "heartbeat_seconds": 2.0, "hub_endpoint": hub_server.url}
+    settings = place.settings.model_copy(update=patient)
+    stages = Stages(prune="tests.support.drifting_engine")
+    supervisor = Supervisor(Workplace(place.database, place.store, settings, stages), worker_id="worker-1")
+    timed = {"latency": False, "rounds": 3, "sequence_length": 16}
+    spec = SPEC | {"target_ratio": 0.3, "target_measure": "latency", "evaluate": timed}
+    job_id = place.submit(job={"spec": spec, "run_timeout_seconds": 300.0, **refer(place, hub_server)})
+    assert supervisor.work(never)
+    job = place.job(job_id)
+    assert job.status == Status.SUCCEEDED, job.error
+    assert job.report is not None
+    found = job.report["latency_target"]
+    assert found["missed"]
+    assert found["measured"] < 0.05 < found["asked"] == 0.3 <= found["predicted"]
+    assert job.report["target_missed"]
+
+
 @pytest.mark.usefixtures("model", "dataset")
 def test_a_hub_that_fails_is_asked_again_later(
     place: Place, supervisor: Supervisor, hub_server: HubServer

@@ -3,7 +3,7 @@
 from pruning.training.tasks.base import Task
 from pruning.training.tasks.encoded import IGNORED, Batch, Encoded
 from pruning.training.tasks.language import CausalLM
-from pruning.training.tasks.loading import load_config, load_model, load_tokenizer
+from pruning.training.tasks.loading import count_parameters, load_config, load_model, load_tokenizer
 from pruning.training.tasks.questions import QuestionAnswering
 from pruning.training.tasks.text import Classification, Regression
 from pruning.training.tasks.tokens import TokenClassification
@@ -18,6 +18,7 @@ __all__ = [
     "Regression",
     "Task",
     "TokenClassification",
+    "count_parameters",
     "load_config",
     "load_model",
     "load_tokenizer",

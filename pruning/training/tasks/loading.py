@@ -1,5 +1,6 @@
 """Reading a model's configuration, tokenizer and weights, with a head for the task; no code of the model is run."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ def load_tokenizer(model_dir: Path, config: PretrainedConfig) -> PreTrainedToken
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def count_parameters(config: PretrainedConfig, task: Task) -> int:
+    """How many parameters a model of this configuration has with a head for `task`; builds it without memory."""
+    headed = copy.deepcopy(config)
+    headed.update(task.head_config)
+    with torch.device("meta"):
+        model = getattr(transformers, AUTO_CLASSES[task.kind]).from_config(headed)
+    return int(model.num_parameters())
 
 
 def load_model(model_dir: Path, task: Task, *, seed: int = 0) -> PreTrainedModel:

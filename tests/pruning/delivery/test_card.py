@@ -5,7 +5,19 @@ import re
 import pytest
 
 from pruning.delivery.card import card
-from pruning.report import Latency, LayerKept, LoadCheck, Notice, Quality, Report, Size
+from pruning.planning.latency import LatencyTable
+from pruning.report import (
+    Candidate,
+    Latency,
+    LatencyResult,
+    LayerKept,
+    LoadCheck,
+    Notice,
+    Quality,
+    Report,
+    Search,
+    Size,
+)
 from pruning.spec import PruneSpec
 
 SPEC = PruneSpec(target_ratio=0.5, method="kprune", target_measure="flops", seed=7)
@@ -76,6 +88,54 @@ def test_it_says_what_was_removed_and_what_it_brought():
     assert "| parameters | 22,713,986 | 17,000,000 |" in text
     assert "| 8 x 128 | 100.0 ms | 52.0 ms | 1.92x | 1.98x |" in text
     assert "> A part of the training rows is held out." in text
+
+
+def test_it_says_what_was_asked_and_what_was_delivered():
+    assert "Asked: 50.0% of the layers' FLOPs removed. Delivered: 50.0%." in card(report())
+    assert "Asked:" not in card(report(kind="dense", latency=[]))
+
+
+@pytest.mark.parametrize("missed", [True, False])
+def test_it_says_whether_the_latency_was_met(missed):
+    table = LatencyTable(
+        batch_size=8, sequence_length=128, rounds=20, threads=1, dense_ms=110.0, heads=(), neurons=()
+    )
+    found = LatencyResult(
+        table=table,
+        asked=0.5,
+        predicted=0.51,
+        measured=0.42,
+        asked_ms=55.0,
+        predicted_ms=53.9,
+        dense_ms=100.0,
+        measured_ms=58.0,
+        tolerance=0.05,
+        missed=missed,
+    )
+    text = card(report(measure="latency", delivered={"latency": 0.42}, latency_target=found))
+    assert "Asked: 50.0% of the latency removed. Delivered: 42.0%." in text
+    assert "8 x 128: 100.0 ms dense, 58.0 ms measured; 51.0% was predicted" in text
+    assert ("The target was missed" in text) == missed
+
+
+def test_it_says_how_a_cut_was_found():
+    tried = [Candidate(ratio=ratio, quality=0.89, drop=0.8, weights=5, within=True) for ratio in (0.25, 0.5)]
+    search = Search(
+        max_drop=1.0,
+        split="validation",
+        rows=436,
+        primary="accuracy",
+        dense=0.898,
+        reach=0.99,
+        chosen=0.5,
+        candidates=tuple(tried),
+    )
+    text = card(report(search=search))
+    assert "at most 1 points of accuracy lost" in text
+    assert (
+        "Found among 2 cuts: 50.0% of the layers' FLOPs removed, 0.80 points lost on 436 validation rows"
+        in text
+    )
 
 
 def lost(heads, neurons):

@@ -97,7 +97,7 @@ def change(folder, name, edit):
 
 
 def test_removed_units_are_counted_by_every_measure(shrunk):
-    found = count(*shrunk, KEPT, None)
+    found = count(*shrunk, KEPT, None, 0.5)
     assert found.weights == 3 * 1024 * 4 // 4 + 64 * 64
     assert found.removed["weights"] == pytest.approx(0.5)
     assert found.removed["flops"] == pytest.approx(0.5, abs=0.03)
@@ -109,7 +109,7 @@ def test_padding_that_is_not_zero_is_found(shrunk):
     name = "bert.encoder.layer.1.attention.self.value.weight"
     change(folder, name, lambda weight: weight[-1].fill_(0.5))
     with pytest.raises(ArtifactBroken, match="padding of layer 1"):
-        count(folder, plan, KEPT, None)
+        count(folder, plan, KEPT, None, 0.5)
 
 
 def test_sizes_that_were_not_chosen_are_found(shrunk):
@@ -118,25 +118,25 @@ def test_sizes_that_were_not_chosen_are_found(shrunk):
     config["layer_sizes"][0][1] -= 1
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactBroken, match="sizes"):
-        count(folder, plan, KEPT, None)
+        count(folder, plan, KEPT, None, 0.5)
 
 
 def test_a_missed_target_is_found(shrunk):
     folder, plan = shrunk
-    spec = plan.spec.model_copy(update={"target_ratio": 0.4})
     with pytest.raises(ArtifactBroken, match=r"asked were 0\.4"):
-        count(folder, plan.model_copy(update={"spec": spec}), KEPT, None)
+        count(folder, plan, KEPT, None, 0.4)
 
 
 def test_zeros_are_counted(zeros):
-    found = count(*zeros[:2], None, zeros[2])
-    assert found.removed == {"weights": 0.25, "flops": 0.0}
+    found = count(*zeros[:2], None, zeros[2], 0.25)
+    stored = tiny_model("bert").num_parameters()
+    assert found.removed == {"weights": 0.25, "flops": 0.0, "parameters": pytest.approx(14336 / 4 / stored)}
     assert found.weights == 14336 * 3 // 4
     assert [layer.weights for layer in found.layers] == [0.75, 0.75]
 
 
 def test_removed_units_and_zeros_are_counted_together(mixed):
-    found = count(*mixed)
+    found = count(*mixed, 4224 / 14336)
     assert found.weights == 14336 - (16 * 64 + 64 + 49 * 64)
     assert found.removed["weights"] == pytest.approx(4224 / 14336)
     shape, length = mixed[1].shape, mixed[1].length
@@ -152,7 +152,7 @@ def test_a_block_of_a_shrunk_attention_that_is_not_zero_is_found(mixed):
     row, column = (~masks[name]).nonzero()[0].tolist()
     change(folder, name, lambda weight: weight[row, column].fill_(1e-6))
     with pytest.raises(ArtifactBroken, match=r"layer\.0\.attention\.output"):
-        count(folder, plan, kept, masks)
+        count(folder, plan, kept, masks, 4224 / 14336)
 
 
 def test_a_bias_of_a_dropped_row_that_is_not_zero_is_found(tmp_path):
@@ -164,10 +164,10 @@ def test_a_bias_of_a_dropped_row_that_is_not_zero_is_found(tmp_path):
     folder = tmp_path / "model"
     export(model, tiny_tokenizer("bert"), None, None, "global", folder)
     plan, by_parameter = planned(model, 4096 / 14336, granularity="row"), weight_masks(groups, masks)
-    assert count(folder, plan, None, by_parameter).weights == 14336 - 4096
+    assert count(folder, plan, None, by_parameter, 4096 / 14336).weights == 14336 - 4096
     change(folder, "bert.encoder.layer.0.intermediate.dense.bias", lambda bias: bias[0].fill_(1e-6))
     with pytest.raises(ArtifactBroken, match=r"layer\.0\.intermediate\.dense\.bias"):
-        count(folder, plan, None, by_parameter)
+        count(folder, plan, None, by_parameter, 4096 / 14336)
 
 
 def test_a_dropped_weight_that_is_not_zero_is_found(zeros):
@@ -175,4 +175,4 @@ def test_a_dropped_weight_that_is_not_zero_is_found(zeros):
     name = "bert.encoder.layer.0.output.dense.weight"
     change(folder, name, lambda weight: weight.view(-1)[0].fill_(1e-6))
     with pytest.raises(ArtifactBroken, match=r"layer\.0\.output\.dense"):
-        count(folder, plan, None, masks)
+        count(folder, plan, None, masks, 0.25)

@@ -1,12 +1,13 @@
 """Methods on decoders: the asked ratio within one unit, and the same answers gated, zeroed, shrunk and exported."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from pruning.delivery.count import count
+from pruning.delivery.count import Count, count
 from pruning.delivery.export import export
 from pruning.masking.hybrid import shrink_masks
 from pruning.methods import METHODS, Outcome
@@ -14,7 +15,7 @@ from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import neuron_cost, total_cost, unit_costs
 from pruning.planning.plan import Plan
-from pruning.spec import Granularity
+from pruning.spec import Allocation, Granularity
 from tests.support.learning import LEARNED, Run
 from tests.support.models import DECODERS, tiny_inputs, tiny_tokenizer
 from tests.support.training import Classroom, reading_room
@@ -38,7 +39,7 @@ def _left(model: PreTrainedModel) -> int:
     return sum(int((linear.weight != 0).sum()) for linear in prunable_linears(model).values())
 
 
-def _deliver(run: Run, outcome: Outcome, folder: Path) -> None:
+def _deliver(run: Run, outcome: Outcome, folder: Path) -> Count:
     """Shrink, export and count; what is delivered answers as the zeroed model does."""
     inputs, masks = tiny_inputs(run.model), outcome.weight_masks
     with torch.no_grad():
@@ -52,12 +53,13 @@ def _deliver(run: Run, outcome: Outcome, folder: Path) -> None:
     plan = Plan.model_construct(
         spec=run.spec,
         task="causal-lm",
-        target_measure="weights",
+        target_measure=run.spec.target_measure,
         shape=run.shape,
         length=run.context().mean_length,
-        cost_before=total_cost(run.shape, "weights", 1.0),
+        neuron_step=run.spec.round_to or 1,
     )
-    count(folder, plan, outcome.kept, masks)  # raises when the ratio, the zeros or the sizes are not those
+    # Raises when the ratio, the zeros or the sizes are not those.
+    return count(folder, plan, outcome.kept, masks, run.spec.ratio)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -80,6 +82,43 @@ def test_magnitude_delivers_the_ratio(
     assert ratio * dense - 1e-6 <= dense - _left(run.model) < ratio * dense + unit
     for name, mask in (outcome.weight_masks or {}).items():
         assert torch.equal(run.model.get_parameter(name) != 0, mask)
+    _deliver(run, outcome, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("granularity", "allocation"),
+    [("structured", "global"), ("structured", "native"), ("row", "global"), ("hybrid:4x4", "global")],
+)
+@pytest.mark.parametrize("family", DECODERS)
+def test_magnitude_removes_the_part_of_all_parameters(
+    rooms: dict[str, Classroom], tmp_path: Path, family: str, granularity: str, allocation: Allocation
+) -> None:
+    request = {"granularity": granularity, "allocation": allocation, "target_measure": "parameters"}
+    run = Run("magnitude", rooms[family], tmp_path, target_ratio=0.1, **request)
+    stored = run.model.num_parameters()
+    run.shape = replace(run.shape, parameters=stored)
+    outcome = run.prune_once()
+    found = _deliver(run, outcome, tmp_path / "model")
+    zeros = sum(int((~mask).sum()) for mask in (outcome.weight_masks or {}).values())
+    if outcome.kept is None:
+        assert found.removed["parameters"] == pytest.approx(zeros / stored, abs=1e-12)
+    elif not outcome.weight_masks:
+        left = run.model.num_parameters()  # shrunk, as it was delivered
+        assert found.removed["parameters"] == pytest.approx(1 - left / stored, abs=1e-12)
+    assert found.removed["parameters"] >= 0.1 - 1e-9
+
+
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+def test_layers_of_one_size_have_a_round_number_of_neurons(
+    rooms: dict[str, Classroom], tmp_path: Path, method: str
+) -> None:
+    request = {"allocation": "native", "target_ratio": 0.4, "target_measure": "weights", "round_to": 4}
+    run = Run(method, rooms["llama"], tmp_path, **request)
+    outcome = run.prune_once()
+    assert outcome.kept is not None
+    assert len({(len(neurons), len(neurons) % 4) for neurons in outcome.kept.neurons}) == 1
+    assert {len(neurons) % 4 for neurons in outcome.kept.neurons} == {0}
+    assert run.shape.heads % len(outcome.kept.heads[0]) == 0
     _deliver(run, outcome, tmp_path / "model")
 
 

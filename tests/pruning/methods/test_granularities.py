@@ -1,5 +1,6 @@
 """Every granularity: the asked ratio within one unit, counted on the zeros of the model, and once it is shrunk."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ def _prune(
     context = Context(
         spec=spec,
         plan=cast(Any, None),
-        shape=ModelShape.from_config(model.config.to_dict()),
+        shape=replace(ModelShape.from_config(model.config.to_dict()), parameters=model.num_parameters()),
         model=model,
         task=cast(Any, room and room.task),
         train=cast(Any, room and room.rows),
@@ -96,13 +97,19 @@ def test_magnitude_delivers_the_ratio_for_any_shape(granularity: str, data: st.D
 
 @pytest.mark.parametrize(
     ("granularity", "measure"),
-    [*((granularity, "weights") for granularity in GRANULARITIES), ("neuron", "flops"), ("head", "flops")],
+    [
+        *((granularity, "weights") for granularity in GRANULARITIES),
+        *((granularity, "parameters") for granularity in GRANULARITIES),
+        ("neuron", "flops"),
+        ("head", "flops"),
+    ],
 )
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_the_export_holds_what_was_asked(
     tmp_path: Path, family: str, granularity: str, measure: Measure
 ) -> None:
     model = tiny_model(family)
+    stored = model.num_parameters()
     request = {"target_ratio": 0.2, "granularity": granularity, "target_measure": measure}
     outcome, context = _prune(model, "magnitude", Path(), {}, **request)
     masks = outcome.weight_masks
@@ -119,11 +126,16 @@ def test_the_export_holds_what_was_asked(
         target_measure=measure,
         shape=shape,
         length=length,
-        cost_before=dense,
+        neuron_step=1,
     )
-    removed = count(tmp_path / "model", plan, outcome.kept, masks).removed[measure]
+    found = count(tmp_path / "model", plan, outcome.kept, masks, 0.2).removed
+    zeros = sum(int((~mask).sum()) for mask in (masks or {}).values())
+    assert found["parameters"] == pytest.approx(1 - (model.num_parameters() - zeros) / stored, abs=1e-12)
     unit = max(unit_costs(shape, Granularity.parse(granularity), measure, length))
-    assert 0.2 - 1e-9 <= removed < 0.2 + unit / dense
+    if granularity == "hybrid:4x8" and measure == "parameters" and outcome.kept is not None:
+        biases = 3 * shape.head_size * shape.attention_bias
+        unit += biases * sum(shape.heads - len(heads) for heads in outcome.kept.heads)
+    assert 0.2 - 1e-9 <= found[measure] < 0.2 + unit / dense
 
 
 @pytest.fixture(scope="module")

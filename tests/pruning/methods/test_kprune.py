@@ -339,4 +339,5 @@ def test_kept_cost_and_what_is_left_of_the_budget_add_up_after_every_sublayer(tm
 
 
 def test_it_is_registered():
-    assert METHODS["kprune"].measures == {"flops", "weights"}
+    assert METHODS["kprune"].measures == {"flops", "weights", "parameters", "latency"}
+    assert METHODS["kprune"].cuts_many

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,6 +76,17 @@ def check_exact(model: PreTrainedModel, asked: Context, outcome: Outcome) -> Non
     assert ratio * dense - 1e-6 <= dense - left < ratio * dense + unit
 
 
+@pytest.mark.parametrize(("method", "granularity"), [("wanda", "row"), ("sparsegpt", "unstructured")])
+def test_a_part_of_all_parameters_is_exact_too(method: str, granularity: str, tmp_path: Path) -> None:
+    model = tiny_model("bert")
+    asked = given(model, tmp_path, method, granularity, measure="parameters", ratio=0.1)
+    asked = replace(asked, shape=replace(asked.shape, parameters=model.num_parameters()))
+    outcome = create(method, {}).prune(asked)
+    zeros = sum(int((~mask).sum()) for mask in (outcome.weight_masks or {}).values())
+    unit = max(unit_costs(asked.shape, asked.granularity, "parameters", 1.0))
+    assert 0 <= zeros - 0.1 * model.num_parameters() < unit
+
+
 @pytest.mark.parametrize(("method", "granularity"), CASES)
 def test_gated_is_baked_is_exported_is_reloaded(method: str, granularity: str, tmp_path: Path) -> None:
     model = tiny_model("bert")
@@ -92,9 +104,9 @@ def test_gated_is_baked_is_exported_is_reloaded(method: str, granularity: str, t
         target_measure="weights",
         shape=asked.shape,
         length=asked.mean_length,
-        cost_before=total_cost(asked.shape, "weights", 1.0),
+        neuron_step=1,
     )
-    count(folder, plan, None, outcome.weight_masks)
+    count(folder, plan, None, outcome.weight_masks, asked.ratio)
     reloaded = type(model).from_pretrained(folder).eval()
     assert torch.equal(said(reloaded), baked)
     assert same_weights(reloaded, model)

@@ -85,7 +85,8 @@ def test_every_family_names_its_own_sizes():
     distilbert = {"model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072}
     assert ModelShape.from_config(distilbert) == ModelShape(6, 768, 12, 64, 3072)
     modernbert = BERT | {"model_type": "modernbert", "num_hidden_layers": 22, "intermediate_size": 1152}
-    fused = ModelShape(22, 768, 12, 64, 1152, ffn_inputs=2, fused=True)
+    biases = {"attention_bias": False, "output_bias": False, "ffn_bias": False}
+    fused = ModelShape(22, 768, 12, 64, 1152, ffn_inputs=2, fused=True, **biases)
     assert ModelShape.from_config(modernbert) == fused
     assert fused.matrices == ((2304, 768), (768, 768), (2304, 768), (768, 1152))
     assert total_cost(fused, "weights", 1) == 22 * sum(out * into for out, into in fused.matrices)

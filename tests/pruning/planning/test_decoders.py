@@ -4,6 +4,7 @@ import pytest
 
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidModel, InvalidSpec, TargetUnreachable
+from pruning.planning.costs import head_cost
 from pruning.planning.families import FAMILIES
 from pruning.planning.plan import resolve
 from pruning.planning.shape import ModelShape
@@ -49,6 +50,23 @@ def plan(config=LLAMA, summary=None, **request):
     return resolve(
         PruneSpec(**{"target_ratio": 0.5, "method": "magnitude"} | request), config, summary or data()
     )
+
+
+def test_perplexity_has_no_points_that_could_be_lost():
+    with pytest.raises(InvalidSpec) as caught:
+        plan(target_ratio=None, max_quality_drop=1.0)
+    assert caught.value.param == "/max_quality_drop"
+    assert "target_ratio" in caught.value.remedy
+
+
+@pytest.mark.parametrize("measure", ["weights", "parameters"])
+def test_heads_of_a_decoder_have_the_biases_of_their_family(measure):
+    costs = {}
+    for family in ("llama", "qwen2"):
+        costs[family] = head_cost(ModelShape.from_config(LLAMA | {"model_type": family}), measure, 1.0)
+    size = 128 // 8
+    assert costs["llama"] == 2 * (2 + 1) * 128 * size  # two queries share a key and a value
+    assert costs["qwen2"] == costs["llama"] + (4 * size if measure == "parameters" else 0)
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2])

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from pruning.errors import Canceled, InvalidSpec, OutOfMemory, PeerLost, PruningError
+from pruning.planning.latency import LatencyPoint, LatencyTable
 from pruning.spec import Evaluation, Event, Finetune, PruneSpec, StopReason
 from pruning.steps.crew import LEFT_ALONE, OUT_OF_MEMORY, Crew, Inputs, _environment
-from pruning.steps.job import Job, deterministic, open_job, quiet
+from pruning.steps.job import TABLE, Job, deterministic, json_of, open_job, quiet
 from pruning.steps.progress import Progress
 from pruning.steps.stages import finetune, prune_model
 from pruning.training.group import ALONE, GroupBroken
@@ -140,6 +141,27 @@ def test_a_preempted_pair_goes_on_bit_for_bit(
     found = tuned(job)
     assert found.keys() == story.weights.keys()
     assert all(torch.equal(found[name], weight) for name, weight in story.weights.items())
+
+
+def test_every_process_of_a_job_sees_the_table_that_one_measured(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spec = SPEC.model_copy(update={"target_measure": "latency"})
+    table = LatencyTable(
+        batch_size=1,
+        sequence_length=128,
+        rounds=3,
+        threads=1,
+        dense_ms=10.0,
+        heads=(LatencyPoint(count=1, ms=7.0),),
+        neurons=(LatencyPoint(count=8, ms=6.0),),
+    )
+    with work(folders, tmp_path, Person(), spec) as (job, _):
+        assert job.table is None
+        job.steps.save(TABLE, json_of(table))
+        assert job.table == table
+    with work(folders, tmp_path, Person(), spec) as (other, _):
+        assert other.table == table
 
 
 def test_one_device_starts_no_process_and_forms_no_group(folders: tuple[Path, Path], tmp_path: Path) -> None:
