@@ -11,6 +11,7 @@ from core.jobs import leases
 from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.queues import TAKEN_BY
+from core.workers.repository import WorkerRecord
 from pruning.spec import Event
 from worker.attempt import Attempt, Finished, Workplace
 from worker.devices import Devices
@@ -33,6 +34,12 @@ class Supervisor:
         self._devices = Devices(workplace.settings)
         settings = workplace.settings
         self._policy = RetryPolicy(settings.max_failures, settings.retry_backoff_seconds)
+
+    @property
+    def record(self) -> WorkerRecord:
+        """What this worker says of itself."""
+        settings = self._workplace.settings
+        return WorkerRecord(self._worker_id, settings.worker_queue, settings.worker_slots, self._devices.ids)
 
     def work(self, preempted: Callable[[], bool]) -> bool:
         """Claim one job and supervise it; False when there is none, or the database does not answer.
