@@ -21,7 +21,7 @@ _EXAMPLE = 'prunery_jobs{queue="cpu",status="queued"} 3.0\n'
     operation_id="metrics",
     summary="Read the metrics",
     response_class=PlainTextResponse,
-    responses=problems(401, 422, 500, 503, besides={200: {"content": {"text/plain": {"example": _EXAMPLE}}}}),
+    responses=problems(401, 500, 503, besides={200: {"content": {"text/plain": {"example": _EXAMPLE}}}}),
 )
 def show_metrics(services: Door) -> PlainTextResponse:
     """How the jobs of all owners and the workers fare, in Prometheus' text format.

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/workers", tags=["operations"])
     "",
     operation_id="list_workers",
     summary="List the workers",
-    responses=problems(401, 422, 500, 503),
+    responses=problems(401, 500, 503),
 )
 def show_workers(services: Door, caller: Asker) -> WorkerList:
     """Every worker process, oldest first, with its last sign of life.

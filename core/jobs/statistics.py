@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
@@ -120,7 +120,10 @@ class EndedJobs:
             if self._until is not None:
                 until = max(until, self._until)
             settled, recent = deepcopy(self._settled), []
-            for job in session.execute(self._query(), execution_options={"yield_per": _ROWS}):
+            query = select(
+                Job.queue, Job.status, Job.error, Job.created_at, Job.started_at, Job.finished_at
+            ).where(self._unread())
+            for job in session.execute(query, execution_options={"yield_per": _ROWS}):
                 if job.finished_at < until:
                     settled.add(job)
                 else:
@@ -131,8 +134,6 @@ class EndedJobs:
             totals.add(job)
         return totals
 
-    def _query(self) -> Select[Any]:
-        query = select(Job.queue, Job.status, Job.error, Job.created_at, Job.started_at, Job.finished_at)
-        if self._until is None:
-            return query.where(Job.finished_at.is_not(None))
-        return query.where(Job.finished_at >= self._until)
+    def _unread(self) -> ColumnElement[bool]:
+        """Which jobs may have ended since; the index of `finished_at` finds them."""
+        return Job.finished_at.is_not(None) if self._until is None else Job.finished_at >= self._until
