@@ -10,6 +10,7 @@ from core.errors import DatabaseUnavailable, LeaseLost
 from core.jobs import leases
 from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
+from core.logs import log_about
 from core.queues import TAKEN_BY
 from core.workers.repository import WorkerRecord
 from pruning.spec import Event
@@ -54,6 +55,11 @@ class Supervisor:
             return False
         if claim is None:
             return False
+        with log_about(job_id=claim.token.job_id, attempt=claim.token.attempt):
+            self._supervise(claim, preempted, claimed_at)
+        return True
+
+    def _supervise(self, claim: Claim, preempted: Callable[[], bool], claimed_at: float) -> None:
         token = claim.token
         log.info("%s: attempt %d begins", token.job_id, token.attempt)
         heartbeat = Heartbeat(
@@ -63,7 +69,6 @@ class Supervisor:
         status = self._settle(token, heartbeat, ending)
         log.info("%s: attempt %d ends: %s", token.job_id, token.attempt, status or "it was lost")
         self._clean(token, status)
-        return True
 
     def _claim(self) -> Claim | None:
         settings = self._workplace.settings

@@ -6,13 +6,14 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
 from core.db import Database
+from core.db.base import Json
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.queues import QUEUES
@@ -76,6 +77,17 @@ def _by_queue(bounds: tuple[float, ...]) -> dict[str, Histogram]:
     return {queue: Histogram(bounds) for queue in QUEUES}
 
 
+class Ending(NamedTuple):
+    """What is read of a job that is over; only one that failed has an error."""
+
+    queue: str
+    status: Status
+    error: Json | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime
+
+
 @dataclass
 class Totals:
     """What became of all jobs that are over.
@@ -90,10 +102,10 @@ class Totals:
     wait: dict[str, Histogram] = field(default_factory=lambda: _by_queue(WAIT_BOUNDS))
     run: dict[str, Histogram] = field(default_factory=lambda: _by_queue(RUN_BOUNDS))
 
-    def add(self, job: Row[Any]) -> None:
+    def add(self, job: Ending) -> None:
         """Count one job that is over."""
         self.ended[job.queue, job.status] += 1
-        if job.status is Status.FAILED:
+        if job.error is not None:
             self.failed[job.queue, job.error["class"]] += 1
         if job.started_at is not None:
             self.wait[job.queue].observe(max(0.0, (job.started_at - job.created_at).total_seconds()))
@@ -119,11 +131,10 @@ class EndedJobs:
             until = now(session) - timedelta(seconds=SETTLE_SECONDS)
             if self._until is not None:
                 until = max(until, self._until)
-            settled, recent = deepcopy(self._settled), []
-            query = select(
-                Job.queue, Job.status, Job.error, Job.created_at, Job.started_at, Job.finished_at
-            ).where(self._unread())
-            for job in session.execute(query, execution_options={"yield_per": _ROWS}):
+            settled, recent = deepcopy(self._settled), list[Ending]()
+            columns = (getattr(Job, name) for name in Ending._fields)
+            query = select(*columns).where(self._unread())
+            for job in map(Ending._make, session.execute(query, execution_options={"yield_per": _ROWS})):
                 if job.finished_at < until:
                     settled.add(job)
                 else:
