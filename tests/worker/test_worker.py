@@ -1,5 +1,6 @@
 """Real worker processes: how they begin, hand over, and live through the death of broker and database."""
 
+import json
 import os
 import signal
 import socket
@@ -192,10 +193,17 @@ def test_a_gpu_worker_without_a_gpu_refuses_to_start(place: Workplace, tmp_path:
     assert "lower the slots" in (tmp_path / "gpu.log").read_text()
 
 
-def test_sigint_hands_back_too(place: Workplace) -> None:
+def test_sigint_hands_back_too_and_the_log_says_of_which_job(place: Workplace, tmp_path: Path) -> None:
     job_id = place.submit("one", steps=1000, step_seconds=0.1)
-    with place.worker() as worker:
+    with place.worker(tmp_path / "log", PRUNERY_LOG_FORMAT="json") as worker:
         place.wait_for_step("one")
         worker.send_signal(signal.SIGINT)
         worker.wait(30)
     assert place.job(job_id).status == Status.QUEUED
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line[:1] == "{"]
+    about = [line for line in lines if line.get("job_id") == job_id]
+    assert {line["attempt"] for line in about} == {1}
+    assert [line["message"].split(": ", 1)[1] for line in about] == [
+        "attempt 1 begins",
+        "attempt 1 ends: queued",
+    ]
