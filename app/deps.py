@@ -41,6 +41,14 @@ def get_caller(
 Asker = Annotated[Caller, Depends(get_caller)]
 
 
+def get_scraper(
+    services: Door, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> None:
+    """Who reads the metrics: whoever has a key, or anybody where the settings say so; raises Unauthorized."""
+    if not services.settings.metrics_public:
+        get_caller(services, credentials)
+
+
 async def require_json(request: Request, _caller: Asker) -> None:
     """Refuse a body that does not say it is JSON, with 415; who asks is settled first."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -16,9 +16,11 @@ from app.http.envelope import Envelope
 from app.jobs import event_routes as events
 from app.jobs import routes as jobs
 from app.methods import routes as methods
+from app.metrics import routes as metrics
 from app.models import routes as models
 from app.openapi import document
 from app.services import Services
+from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
@@ -30,7 +32,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, artifacts)
+_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -15,6 +15,7 @@ _TAGS = {
     "artifacts": "The files of a result.",
     "methods": "How models can be pruned.",
     "health": "The service itself.",
+    "operations": "The workers, and how the service fares as a whole.",
 }
 
 

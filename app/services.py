@@ -13,6 +13,7 @@ from core.artifacts.store import Store
 from core.assets.hub import HubClient
 from core.db import Database
 from core.jobs.heads import Head, heads
+from core.jobs.statistics import EndedJobs
 from core.settings import Settings
 
 CONCURRENT_UPLOADS = 16
@@ -28,6 +29,7 @@ class Services:
     hub: HubClient | None
     doorbell: Doorbell
     feed: Feed
+    ended_jobs: EndedJobs
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -41,6 +43,7 @@ class Services:
             hub=HubClient.from_settings(settings),
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),
+            ended_jobs=EndedJobs(database),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

@@ -1,4 +1,4 @@
-"""The commands that talk to a service: submit, watch, list, cancel, download, methods."""
+"""The commands that talk to a service: submit, watch, list, cancel, download, methods, workers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -154,6 +154,23 @@ def methods() -> None:
     with connect() as client:
         for method in client.methods():
             table.add_row(method.name, ", ".join(method.granularities), escape(method.summary))
+    print_table(table)
+
+
+def workers() -> None:
+    """List the worker processes, their load and their last sign of life."""
+    table = Table("worker", "queues", "devices", "running", "slots", "your jobs", "last sign of life")
+    with connect() as client:
+        for worker in client.workers():
+            table.add_row(
+                worker.id,
+                ", ".join(worker.queues),
+                ", ".join(worker.devices),
+                str(worker.running),
+                str(worker.slots),
+                ", ".join(worker.jobs),
+                f"{worker.heartbeat_at:%Y-%m-%d %H:%M:%S}" + (" stale" if worker.stale else ""),
+            )
     print_table(table)
 
 

@@ -37,6 +37,7 @@ application.command("list")(jobs.list_jobs)
 application.command()(jobs.cancel)
 application.command()(jobs.download)
 application.command()(jobs.methods)
+application.command()(jobs.workers)
 application.command()(service.version)
 
 

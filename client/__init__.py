@@ -24,6 +24,7 @@ from client.replies import (
     Notice,
     Proposal,
     Version,
+    Worker,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "UploadBroken",
     "Version",
     "WaitTimeout",
+    "Worker",
 ]

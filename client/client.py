@@ -24,6 +24,7 @@ from client.replies import (
     Page,
     Proposal,
     Version,
+    Worker,
 )
 from client.transport import Transport
 
@@ -75,6 +76,10 @@ class PruneryClient:
     def methods(self) -> tuple[MethodInfo, ...]:
         """Every pruning method with the JSON schema of its settings."""
         return tuple(self._pages("/v1/methods", MethodInfo))
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Every worker process, oldest first, with its last sign of life."""
+        return tuple(self._pages("/v1/workers", Worker))
 
     # Models and datasets
 

@@ -176,6 +176,23 @@ class Version(Reply):
     version: str
 
 
+class Worker(Reply):
+    """A worker process. `running` counts its jobs, `jobs` names those of whoever asks.
+
+    `stale` says that its last sign of life is more than a minute ago.
+    """
+
+    id: str
+    queues: tuple[str, ...]
+    slots: int
+    devices: tuple[str, ...]
+    running: int
+    jobs: tuple[str, ...]
+    started_at: datetime
+    heartbeat_at: datetime
+    stale: bool
+
+
 class MethodInfo(Reply):
     """A pruning method and the JSON schema of its settings."""
 

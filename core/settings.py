@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="One line of text, or one JSON object, per log record."
     )
+    metrics_public: bool = Field(default=False, description="Whether `GET /metrics` needs no API key.")
 
     worker_slots: int = Field(
         default=1, ge=1, le=64, description="Jobs that one worker runs at the same time."
@@ -136,7 +137,9 @@ class Settings(BaseSettings):
     )
 
     sweep_after_hours: float = Field(
-        default=24, gt=0, description="Age at which unfinished uploads and unnamed files are deleted."
+        default=24,
+        gt=0,
+        description="Age at which unfinished uploads, unnamed files and dead workers are deleted.",
     )
     idempotency_hours: float = Field(
         default=24, ge=24, description="How long an Idempotency-Key is remembered."

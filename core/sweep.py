@@ -1,4 +1,4 @@
-"""Forgetting what nobody needs: expired answers, uploads never completed, files that no row names."""
+"""Forgetting what nobody needs: expired answers, uploads never completed, dead workers, unnamed files."""
 
 import shutil
 import time
@@ -18,6 +18,7 @@ from core.db.writes import rows_changed
 from core.jobs.states import ACTIVE
 from core.jobs.tables import IdempotencyKey, Job
 from core.settings import Settings
+from core.workers.repository import forget_silent
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Swept:
     uploads: int
     objects: int
     work_folders: int
+    workers: int
 
 
 def sweep(database: Database, store: Store, settings: Settings) -> Swept:
@@ -37,11 +39,12 @@ def sweep(database: Database, store: Store, settings: Settings) -> Swept:
         at = now(session)
         keys = rows_changed(session, delete(IdempotencyKey).where(IdempotencyKey.expires_at <= at))
         uploads = _unfinished_uploads(session, settings)
+        workers = forget_silent(session, seconds=age)
     store.discard_unpublished(older_seconds=age)
     # An object that is put and named while this runs is younger than `age`, and stays.
     unnamed = [sha256 for sha256 in store.objects() if not _is_named(database, sha256)]
     objects = sum(store.delete(sha256, unused_seconds=age) for sha256 in unnamed)
-    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age))
+    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers)
 
 
 def _unfinished_uploads(session: Session, settings: Settings) -> int:

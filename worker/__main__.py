@@ -58,7 +58,7 @@ def run(settings: Settings, stages: Stages) -> int:
             slots.wake()
 
     reconciler = Reconciler(database, store, settings, wake)
-    liveness = Liveness(settings.work_dir, database)
+    liveness = Liveness(settings.work_dir, database, supervisor.record)
     reconciler.start()
     liveness.start()
     try:

@@ -20,11 +20,14 @@ class Devices:
     """An equal share of the accelerators for each slot of a `gpu` worker, none for a `cpu` worker.
 
     Shares are fixed, so that a job finds what its slot has at once and never waits for another job's devices.
+    `ids` names the devices of all of them.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._free: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-        for share in _for_slots(settings):
+        shares = _for_slots(settings)
+        self.ids = [device for share in shares for device in share]
+        for share in shares:
             self._free.put(share)
 
     @contextmanager

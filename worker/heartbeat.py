@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from sqlalchemy import select
@@ -51,7 +52,9 @@ class Heartbeat:
         self._closing = False
         self.lost = False
         self.cancel_requested = False
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{token.job_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._beat,), name=f"heartbeat-{token.job_id}", daemon=True
+        )
         self._thread.start()
 
     @property

@@ -10,7 +10,9 @@ from core.errors import DatabaseUnavailable, LeaseLost
 from core.jobs import leases
 from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
+from core.logs import log_about
 from core.queues import TAKEN_BY
+from core.workers.repository import WorkerRecord
 from pruning.spec import Event
 from worker.attempt import Attempt, Finished, Workplace
 from worker.devices import Devices
@@ -34,6 +36,12 @@ class Supervisor:
         settings = workplace.settings
         self._policy = RetryPolicy(settings.max_failures, settings.retry_backoff_seconds)
 
+    @property
+    def record(self) -> WorkerRecord:
+        """What this worker says of itself."""
+        settings = self._workplace.settings
+        return WorkerRecord(self._worker_id, settings.worker_queue, settings.worker_slots, self._devices.ids)
+
     def work(self, preempted: Callable[[], bool]) -> bool:
         """Claim one job and supervise it; False when there is none, or the database does not answer.
 
@@ -47,6 +55,11 @@ class Supervisor:
             return False
         if claim is None:
             return False
+        with log_about(job_id=claim.token.job_id, attempt=claim.token.attempt):
+            self._supervise(claim, preempted, claimed_at)
+        return True
+
+    def _supervise(self, claim: Claim, preempted: Callable[[], bool], claimed_at: float) -> None:
         token = claim.token
         log.info("%s: attempt %d begins", token.job_id, token.attempt)
         heartbeat = Heartbeat(
@@ -56,7 +69,6 @@ class Supervisor:
         status = self._settle(token, heartbeat, ending)
         log.info("%s: attempt %d ends: %s", token.job_id, token.attempt, status or "it was lost")
         self._clean(token, status)
-        return True
 
     def _claim(self) -> Claim | None:
         settings = self._workplace.settings

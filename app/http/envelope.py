@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.problem import Problem
+from core.logs import log_about
 
 _REQUEST_ID = "prunery.request_id"
 _HEAD = "prunery.head"
@@ -44,14 +45,15 @@ class Envelope:
         head = scope["method"] == "HEAD"
         inner = {**scope, _REQUEST_ID: name, _HEAD: head, "method": "GET" if head else scope["method"]}
         reply = _Reply(send, name, head=head)
-        try:
-            await self._app(inner, receive, reply.send)
-        except Exception:
-            _log.exception("Request %s: %s %s failed.", name, scope["method"], scope["path"])
-            if reply.started:
-                raise
-            detail = f"The service failed; its log tells more under the request id {name}."
-            await Problem(500, "internal_error", detail).response(name)(inner, receive, reply.send)
+        with log_about(request_id=name):
+            try:
+                await self._app(inner, receive, reply.send)
+            except Exception:
+                _log.exception("Request %s: %s %s failed.", name, scope["method"], scope["path"])
+                if reply.started:
+                    raise
+                detail = f"The service failed; its log tells more under the request id {name}."
+                await Problem(500, "internal_error", detail).response(name)(inner, receive, reply.send)
 
 
 class _Reply:

@@ -41,6 +41,7 @@ class Job(Base):
             postgresql_where=text(_QUEUED),
         ),
         Index("ix_jobs_lease_until", "lease_until", sqlite_where=text(_HELD), postgresql_where=text(_HELD)),
+        Index("ix_jobs_finished_at", "finished_at"),
         Index("ix_jobs_owner_id_id", "owner_id", "id"),
         Index("ix_jobs_owner_id_status", "owner_id", "status"),
         Index("ix_jobs_model_id", "model_id"),

@@ -1,7 +1,9 @@
 """What goes wrong inside is told in the same form, without the inside."""
 
+import json
 import logging
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from fastapi.testclient import TestClient
 from app.errors import from_ledger
 from app.main import create_app
 from core.errors import LeaseLost
+from core.logs import JsonLines
 from tests.app.conftest import MakeSettings, Service, problem
 
 
@@ -74,3 +77,18 @@ def test_a_store_that_cannot_be_written_is_not_ready(service: Service) -> None:
 def test_an_error_that_is_a_fault_of_ours_is_not_translated() -> None:
     with pytest.raises(LeaseLost):
         from_ledger(LeaseLost("lost"))
+
+
+def test_json_log_lines_of_a_request_name_it(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of the thread that answers it."""
+    lines = StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonLines())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    app = create_app(make_settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
+    with TestClient(app) as client:
+        assert client.get("/readyz", headers={"X-Request-ID": "trace-1"}).status_code == 503
+    (line,) = [json.loads(text) for text in lines.getvalue().splitlines() if "Not ready" in text]
+    assert line["request_id"] == "trace-1"

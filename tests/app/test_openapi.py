@@ -86,6 +86,7 @@ def test_replies_keep_to_their_schemas(service: Service, document: dict[str, Any
         f"/v1/jobs/{job_id}/artifacts": "ArtifactList",
         "/v1/models": "Listing_ModelView_",
         "/v1/datasets": "Listing_DatasetView_",
+        "/v1/workers": "WorkerList",
         "/v1/methods": "MethodList",
         "/v1/methods/leap": "MethodView",
         "/healthz": "Health",

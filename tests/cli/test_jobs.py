@@ -2,12 +2,16 @@
 
 import json
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from client import PruneryClient
 from core.jobs.events import NewEvent
+from core.workers.repository import WorkerRecord, beat, leave
+from core.workers.tables import Worker
 from tests.cli.conftest import Prunery
 from tests.support.api import RESULT, Api
 
@@ -140,3 +144,16 @@ def test_the_methods_are_listed(online: Prunery) -> None:
     code, out, _ = online("methods")
     assert code == 0
     assert {"kprune", "leap", "magnitude"} <= set(out.split())
+
+
+def test_the_workers_are_listed(online: Prunery, api: Api) -> None:
+    with api.database.write() as session:
+        beat(session, WorkerRecord("host:1:ab", "gpu", 2, ["0", "1"]))
+        session.execute(update(Worker).values(heartbeat_at=datetime(2026, 8, 1, 12, tzinfo=UTC)))
+    code, out, _ = online("workers")
+    with api.database.write() as session:
+        leave(session, "host:1:ab")
+    assert code == 0
+    assert "gpu, cpu" in out
+    assert "0, 1" in out
+    assert "2026-08-01 12:00:00 stale" in out

@@ -11,6 +11,7 @@ import pytest
 
 from client import ApiProblem, Job, PruneryClient, UploadBroken, WaitTimeout
 from core.jobs.events import NewEvent
+from core.workers.repository import WorkerRecord, beat, leave
 from tests.support.api import RESULT, Api
 
 Submit = Callable[..., Job]
@@ -138,6 +139,25 @@ def test_methods_come_with_the_schema_of_their_settings(client: PruneryClient) -
     assert "structured" in methods["kprune"].granularities
     assert methods["leap"].settings_schema["properties"]
     assert client.version().version
+
+
+def test_workers_are_listed_with_the_jobs_that_are_ones_own(
+    client: PruneryClient, api: Api, submit: Submit
+) -> None:
+    record = WorkerRecord("test", "gpu", 2, ["0", "1"])
+    with api.database.write() as session:
+        beat(session, record)
+    job = submit()
+    claimed = api.take(job.id)
+    (worker,) = client.workers()
+    assert (worker.id, worker.queues, worker.devices) == ("test", ("gpu", "cpu"), ("0", "1"))
+    assert (worker.running, worker.jobs, worker.stale) == (1, (job.id,), False)
+    with PruneryClient(api.url, api.other_key) as stranger:
+        assert [(other.running, other.jobs) for other in stranger.workers()] == [(1, ())]
+    api.succeed(claimed)
+    with api.database.write() as session:
+        leave(session, record.id)
+    assert client.workers() == ()
 
 
 def work(api: Api, job_id: str) -> None:

@@ -19,6 +19,8 @@ from core.jobs.idempotency import Request
 from core.jobs.leases import ArtifactRecord
 from core.settings import Settings
 from core.sweep import Swept, sweep
+from core.workers.repository import WorkerRecord, beat, list_workers
+from core.workers.tables import Worker
 from tests.support.ledger import make_job, make_owner
 
 DAY = 86_400
@@ -49,10 +51,10 @@ def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
         file = FileRecord("config.json", stored.bytes, stored.sha256)
         assets.add_file(session, Model, owner, model.id, file, max_bytes=100)
     make_old(store.path(stored.sha256))
-    assert sweep(database, store, settings) == Swept(0, 0, 0, 0)
+    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0)
     with database.write() as session:
         session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=DAY + 1)))
-    assert sweep(database, store, settings) == Swept(0, 1, 1, 0)
+    assert sweep(database, store, settings) == Swept(0, 1, 1, 0, 0)
     with pytest.raises(NotFound), database.read() as session:
         assets.get(session, Model, owner, model.id)
 
@@ -101,3 +103,17 @@ def test_folders_of_jobs_that_are_over_go_when_they_are_old(
     make_old(settings.work_dir / "jobs")
     assert sweep(database, store, settings).work_folders == 2
     assert [folder.exists() for folder in folders] == [True, False, False]
+
+
+def test_a_worker_that_died_is_forgotten_after_a_day(
+    database: Database, store: LocalStore, settings: Settings
+) -> None:
+    with database.write() as session:
+        for name, silent in (("alive", 0), ("silent", DAY - 60), ("dead", DAY + 60)):
+            beat(session, WorkerRecord(name, "cpu", 1, []))
+            heartbeat_at = now(session) - timedelta(seconds=silent)
+            session.execute(update(Worker).where(Worker.id == name).values(heartbeat_at=heartbeat_at))
+    assert sweep(database, store, settings).workers == 1
+    with database.read() as session:
+        stale = {worker.id: worker.stale for worker in list_workers(session)}
+    assert stale == {"alive": False, "silent": True}

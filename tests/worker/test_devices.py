@@ -30,6 +30,7 @@ def test_a_job_gets_as_many_devices_as_it_asks_for_of_its_slots_share(
         assert (one, other) == ("0", "2,3")
     with lender.lend(1), lender.lend(2) as again:
         assert again == "0,1"
+    assert lender.ids == ["0", "1", "2", "3"], "a device beyond equal shares is nobody's"
 
 
 def test_a_cpu_worker_lends_none(monkeypatch: pytest.MonkeyPatch) -> None:

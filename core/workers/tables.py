@@ -1,0 +1,24 @@
+"""The table of worker processes."""
+
+from datetime import datetime
+
+from sqlalchemy import JSON, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base
+
+
+class Worker(Base):
+    """A worker process from its first sign of life to its orderly end, or until the sweep forgets it.
+
+    `queue` is its kind, see `core.queues.TAKEN_BY`; `devices` the ids of the accelerators its slots share.
+    """
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    queue: Mapped[str] = mapped_column(String(32))
+    slots: Mapped[int]
+    devices: Mapped[list[str]] = mapped_column(JSON(none_as_null=True))
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
