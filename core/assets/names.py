@@ -17,7 +17,7 @@ def check_model_name(name: str) -> None:
     """Raise InvalidRequest unless a model may have a file of this name."""
     if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")):
         message = (
-            f"{name!r} is not accepted: weights must be safetensors, which hold no code. Convert them first."
+            f"{name!r:.120} is not accepted: weights must be safetensors, which hold no code. Convert them first."
         )
         raise InvalidRequest(message, code="unsafe_file")
     if name.endswith(".model"):
