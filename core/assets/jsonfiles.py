@@ -34,9 +34,7 @@ def parse_object(content: bytes, name: str, *, max_values: int = MAX_VALUES) -> 
     try:
         text = content.decode("utf-8")
         _check_escapes(text)
-        value = json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique
-        )
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise _refused(name, f"is not valid JSON: {reason:.200}") from None

@@ -46,7 +46,9 @@ def check_ids(name: str, vocabulary: Json) -> None:
     """Raise InvalidModel unless every token has an id that an embedding can have."""
     for token, number in vocabulary.items():
         if type(number) is not int or not 0 <= number < MAX_TOKENS:
-            raise _refused(name, f"gives the token {token!r:.60} the id {number!r:.40}, not 0..{MAX_TOKENS - 1}")
+            raise _refused(
+                name, f"gives the token {token!r:.60} the id {number!r:.40}, not 0..{MAX_TOKENS - 1}"
+            )
 
 
 def check_lines(path: Path) -> None:
@@ -68,7 +70,9 @@ def check_lines(path: Path) -> None:
 def _check_pattern(name: str, pattern: Any) -> None:
     """Refuse patterns whose time grows with the power of a text's length: a repeated group, as in (a+)+."""
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARACTERS:
-        raise _refused(name, f"has a pattern that is not a text of up to {MAX_PATTERN_CHARACTERS:,} characters")
+        raise _refused(
+            name, f"has a pattern that is not a text of up to {MAX_PATTERN_CHARACTERS:,} characters"
+        )
     if _REPEATED_GROUP.search(pattern):
         raise _refused(name, f"has the pattern {pattern!r:.100}, which repeats a group and may never end")
 

@@ -109,7 +109,7 @@ def classes(train: Scan, validation: Scan | None) -> tuple[tuple[str, ...] | Non
     if numeric and noun == "label" and (many or not all(scan.whole for scan in scans)):
         return None, True
     if many:
-        problem = f"The {noun} column has more than {MAX_CLASSES} classes."
+        problem = f"The {noun} column of {train.path.name} has more than {MAX_CLASSES} classes."
         raise InvalidData(problem, param=param, remedy=f"Name the column that holds the {noun}.")
     if validation and not numeric:
         _check_known(train, validation)

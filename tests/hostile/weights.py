@@ -89,9 +89,7 @@ def raw(header: bytes, data: int = 4) -> Make:
 
 def two(first: tuple[int, int], second: tuple[int, int], data: int) -> Make:
     """A file of two tensors of bytes at these places."""
-    header = {
-        name: entry("U8", [span[1] - span[0]], span) for name, span in (("a", first), ("b", second))
-    }
+    header = {name: entry("U8", [span[1] - span[0]], span) for name, span in (("a", first), ("b", second))}
     return lambda: spelled(header, data)
 
 
