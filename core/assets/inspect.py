@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.assets.jsonfiles import read_object
 from core.assets.names import WEIGHTS
 from core.assets.safetensors import Tensor, read_header
+from core.assets.tokenizers import check_ids, check_lines, check_tokenizer
 from core.db.base import Json
 from pruning.errors import InvalidModel
 from pruning.planning.families import family_of
@@ -15,12 +17,19 @@ from pruning.planning.shape import ModelShape
 
 CONFIG_BYTES = 2**20
 VOCABULARY_BYTES = 32 * 2**20  # the 250,000 pieces of XLM-RoBERTa take 17 MB
+VOCABULARY_VALUES = 3_000_000  # the pieces and merges of Gemma are 2 million
+UNSTATED_WEIGHTS = 2**26
+"""Weights that config.json may describe beyond those in the files: a head, or an embedding not saved."""
 INDEX = "model.safetensors.index.json"
 SMALL = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", INDEX)
-LARGE = ("tokenizer.json", "vocab.json", "added_tokens.json")
+VOCABULARIES = ("vocab.json", "added_tokens.json")
+LINES = ("vocab.txt", "merges.txt")
 TOKENIZERS = ({"tokenizer.json"}, {"vocab.txt"}, {"vocab.json", "merges.txt"})
 _PART = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
-_CODE = ("auto_map", "custom_pipelines")
+MAX_LABELS = 10_000
+_CODE = {"auto_map", "custom_pipelines"}
+_KERNELS = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
+"""Fields whose values may name a repository of kernels."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +50,16 @@ def model_complete(files: Mapping[str, Path]) -> ModelInfo:
     objects = {name: read_object(files[name], max_bytes=CONFIG_BYTES) for name in SMALL if name in files}
     for name, content in objects.items():
         _refuse_code(name, content)
-    for name in LARGE:
-        if name in files:
-            read_object(files[name], max_bytes=VOCABULARY_BYTES)
+    _check_tokenizers(files)
     config = objects["config.json"]
     model_type = check_config(config)
     weights = {name: read_header(path) for name, path in files.items() if WEIGHTS.fullmatch(name)}
     if INDEX in objects:
         _check_index(objects[INDEX], weights)
     tensors = [tensor for header in weights.values() for tensor in header.values()]
-    return ModelInfo(config, model_type, sum(tensor.elements for tensor in tensors))
+    parameters = sum(tensor.elements for tensor in tensors)
+    _check_weights(config, parameters)
+    return ModelInfo(config, model_type, parameters)
 
 
 def check_config(config: Json) -> str:
@@ -59,6 +68,7 @@ def check_config(config: Json) -> str:
     family = family_of(config)
     ModelShape.from_config(config)
     prefix = re.split("For|LMHead", next(iter(family.architectures.values())))[0]
+    _check_labels(config)
     architectures = config.get("architectures") or []
     known = re.compile(rf"{prefix}(Model|LMHeadModel|For[A-Z][A-Za-z]{{1,40}})")
     if not isinstance(architectures, list) or not all(
@@ -103,14 +113,68 @@ def check_file_names(names: Mapping[str, object]) -> None:
         )
 
 
-def _refuse_code(name: str, content: Json) -> None:
-    for key in _CODE:
-        if key in content:
-            raise InvalidModel(
-                f"{name} asks for code of its own ({key}), which is never run.",
-                param=f"/files/{name}",
-                remedy="Send a model of a supported family without custom code.",
-            )
+def _check_tokenizers(files: Mapping[str, Path]) -> None:
+    limits = {"max_bytes": VOCABULARY_BYTES, "max_values": VOCABULARY_VALUES}
+    if (name := "tokenizer.json") in files:
+        content = read_object(files[name], **limits)
+        _refuse_code(name, {key: value for key, value in content.items() if key != "model"})
+        check_tokenizer(name, content)
+    for name in VOCABULARIES:
+        if name in files:
+            check_ids(name, read_object(files[name], **limits))
+    for name in LINES:
+        if name in files:
+            check_lines(files[name])
+
+
+def _check_labels(config: Json) -> None:
+    names = config.get("id2label")
+    if names is not None and (not isinstance(names, dict) or len(names) > MAX_LABELS):
+        raise InvalidModel(
+            f"id2label in config.json is not a map of at most {MAX_LABELS:,} names.",
+            param="/files/config.json",
+            remedy="Send a config.json as save_pretrained writes it.",
+        )
+
+
+def _check_weights(config: Json, parameters: int) -> None:
+    """Refuse a config.json whose model is far larger than its files: it would be made and filled at random."""
+    shape = ModelShape.from_config(config)
+    layer = sum(outputs * inputs for outputs, inputs in shape.matrices)
+    stated = shape.layers * layer + config.get("vocab_size", 0) * shape.hidden
+    if not parameters:
+        raise InvalidModel(
+            "The weight files, model.safetensors or its parts, hold no weights.",
+            param="/files",
+            remedy="Save the model again.",
+        )
+    if stated > parameters + UNSTATED_WEIGHTS:
+        raise InvalidModel(
+            f"config.json describes {stated:,} weights, but the files hold {parameters:,}.",
+            param="/files/config.json",
+            remedy="Send the config.json that was saved with these weights.",
+        )
+
+
+def _refuse_code(name: str, content: Any) -> None:
+    """Raise InvalidModel when an object, or one inside it, names code to be fetched."""
+    for key in _CODE & content.keys():
+        raise _code(name, key)
+    for key in _KERNELS & content.keys():
+        if "/" in str(content[key]):
+            raise _code(name, key)
+    for value in content.values():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                _refuse_code(name, inner)
+
+
+def _code(name: str, key: str) -> InvalidModel:
+    return InvalidModel(
+        f"{name} asks for code of its own ({key}), which is never run.",
+        param=f"/files/{name}",
+        remedy="Send a model of a supported family without custom code.",
+    )
 
 
 def _check_index(index: Json, weights: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -16,9 +16,7 @@ WEIGHTS = re.compile(r"model(?:-[0-9]{5}-of-[0-9]{5})?\.safetensors")
 def check_model_name(name: str) -> None:
     """Raise InvalidRequest unless a model may have a file of this name."""
     if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")):
-        message = (
-            f"{name!r} is not accepted: weights must be safetensors, which hold no code. Convert them first."
-        )
+        message = f"{name!r:.120} is not accepted: weights must be safetensors, which hold no code. Convert them first."
         raise InvalidRequest(message, code="unsafe_file")
     if name.endswith(".model"):
         message = (

@@ -132,5 +132,5 @@ def _only_text(row: Row, label: str | None = None) -> str | None:
 
 
 def _no_column(problem: str, row: Row, field: str) -> InvalidData:
-    remedy = f"Its columns are {', '.join(sorted(row))}; name one in columns.{field} or rename it."
+    remedy = f"Its columns are {', '.join(sorted(row)):.1000}; name one in columns.{field} or rename it."
     return InvalidData(problem, param=f"/columns/{field}", remedy=remedy)

@@ -1,6 +1,5 @@
 """One row of a dataset, read and checked: a labelled text, tagged tokens, a question or a line. Imports no torch."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -10,6 +9,8 @@ from typing import Any, Self
 from pruning.data.readers import Row, broken
 from pruning.spec import Columns
 
+MAX_NUMBER = 2**63
+"""Labels that are numbers stay below: no file or database holds larger integers everywhere."""
 Label = str | float
 """A class name, or a number; what a file says first, and after `named` what the task knows."""
 
@@ -184,7 +185,7 @@ class _Cells:
         value = self.row.get(column)
         if isinstance(value, str) and value.strip():
             return value.strip()
-        if isinstance(value, int | float) and math.isfinite(value):
+        if isinstance(value, int | float) and abs(value) < MAX_NUMBER:
             return int(value) if isinstance(value, bool) else value
         fault = (
             "empty" if value is None or isinstance(value, str) else f"neither text nor number: {value!r:.40}"

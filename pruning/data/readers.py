@@ -5,21 +5,26 @@ Every problem is an `InvalidData` that names the file and the line (the row, for
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pruning.data.pages import BadPage, pages_of, text_bytes
 from pruning.errors import InvalidData
 
 if TYPE_CHECKING:
-    from pyarrow import DataType
+    from pyarrow import DataType, RecordBatch
     from pyarrow.parquet import ParquetFile
 
 Row = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 16_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEEP_PLAIN = "Keep text and label columns only."
 
 
@@ -31,7 +36,10 @@ class Limits:
     line_bytes: int = 1_000_000
     columns: int = 256
     nesting: int = 8
+    name_characters: int = 10_000
     row_group_bytes: int = 2_000_000_000
+    page_bytes: int = 64_000_000
+    list_values: int = 16_000_000
 
 
 LIMITS = Limits()
@@ -71,7 +79,29 @@ def read(path: Path, limits: Limits = LIMITS) -> Iterator[tuple[int, Row]]:
     for count, (number, row) in enumerate(reader(path, limits), start=1):
         if count > limits.rows:
             raise broken(path, number, f"the file has more than {limits.rows:,} rows", "Send fewer rows.")
+        _check_texts(path, number, row, limits)
         yield number, row
+
+
+def _check_texts(path: Path, number: int, row: Row, limits: Limits) -> None:
+    """Refuse texts that no database or tokenizer takes, and names of columns as long as texts."""
+    values: list[Any] = list(row.values())
+    if sum(map(len, row)) > limits.name_characters:
+        problem = f"the names of the columns are longer than {limits.name_characters:,} characters together"
+        raise broken(path, number, problem, "Shorten them.")
+    values.extend(row)
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            if "\0" in value:
+                raise broken(path, number, "a text has a NUL character", "Remove it.")
+            if not value.isascii() and _SURROGATE.search(value):
+                raise broken(path, number, "a text has half a surrogate pair", "Remove it.")
+        elif isinstance(value, dict):
+            values.extend(value)
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
 
 
 def _lines(path: Path, limits: Limits) -> Iterator[tuple[int, str]]:
@@ -133,10 +163,21 @@ def _children(value: Any) -> list[Any]:
 
 
 def _read_csv(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
-    reader = csv.reader((text for _, text in _lines(path, limits)), strict=True)
+    record = 0  # characters of the record so far, which quotes may carry over many lines
+
+    def lines() -> Iterator[str]:
+        nonlocal record
+        for line, text in _lines(path, limits):
+            record += len(text)
+            if record > limits.line_bytes:
+                problem = f"the row is longer than {limits.line_bytes:,} characters"
+                raise broken(path, line, problem, "Close its quotes, shorten or split it.")
+            yield text
+
+    reader = csv.reader(lines(), strict=True)
     header: list[str] | None = None
     while True:
-        number = reader.line_num + 1
+        number, record = reader.line_num + 1, 0
         try:
             fields = next(reader, None)
         except csv.Error as error:
@@ -170,16 +211,39 @@ def _read_parquet(path: Path, limits: Limits) -> Iterator[tuple[int, Row]]:
 
     number = 0
     try:
-        with pq.ParquetFile(path, thrift_string_size_limit=limits.line_bytes * 10) as file:
-            _check_parquet(path, file, limits)
+        with pq.ParquetFile(path, thrift_string_size_limit=limits.line_bytes) as file:
+            rows = _check_parquet(path, file, limits)
+            metadata = file.metadata
+        # One row may name one text of a list a million times: such texts are read as indices.
+        leaves = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+        listed = [
+            leaf.path for leaf in leaves if leaf.max_repetition_level and leaf.logical_type.type == "STRING"
+        ]
+        with pq.ParquetFile(path, metadata=metadata, read_dictionary=listed) as file:
             names = [field.name for field in file.schema_arrow if _readable(field.type)]
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if len(set(names)) != len(names):
+                raise broken(path, 1, "its column names are not unique", "Name every column once.")
+            for batch in file.iter_batches(batch_size=rows, columns=names):
+                for piece in _pieces(path, number, batch):
+                    for row in piece.to_pylist():
+                        number += 1
+                        yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError, BadPage) as error:
         problem = f"not valid Parquet ({next(iter(str(error).splitlines()), 'unreadable')})"
         raise broken(path, number + 1, problem, "Write the file again.") from None
+
+
+def _pieces(path: Path, before: int, batch: "RecordBatch") -> "Iterator[RecordBatch]":
+    """The batch in parts whose texts in lists take little room."""
+    if sum(map(text_bytes, batch.columns)) <= _BATCH_BYTES:
+        yield batch
+        return
+    if batch.num_rows == 1:
+        problem = f"the texts of a list together are longer than {_BATCH_BYTES:,} bytes"
+        raise broken(path, before + 1, problem, "Shorten or split them.")
+    half = batch.num_rows // 2
+    yield from _pieces(path, before, batch.slice(0, half))
+    yield from _pieces(path, before + half, batch.slice(half))
 
 
 def _readable(kind: "DataType") -> bool:
@@ -193,7 +257,8 @@ def _readable(kind: "DataType") -> bool:
     return not types.is_nested(kind)
 
 
-def _check_parquet(path: Path, file: "ParquetFile", limits: Limits) -> None:
+def _check_parquet(path: Path, file: "ParquetFile", limits: Limits) -> int:
+    """How many rows may be read at a time; raises InvalidData or BadPage."""
     metadata = file.metadata
     if metadata.num_columns > limits.columns:
         raise InvalidData(f"{path.name} has more than {limits.columns} columns.", remedy=_KEEP_PLAIN)
@@ -202,3 +267,16 @@ def _check_parquet(path: Path, file: "ParquetFile", limits: Limits) -> None:
     sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
     if max(sizes, default=0) > limits.row_group_bytes:
         raise InvalidData(f"{path.name} has too large a row group.", remedy="Write smaller row groups.")
+    largest = 1
+    with path.open("rb") as content:
+        for group, index in product(range(metadata.num_row_groups), range(metadata.num_columns)):
+            pages = pages_of(content, metadata.row_group(group).column(index))
+            listed = metadata.schema.column(index).max_repetition_level > 0
+            if pages.largest > limits.page_bytes or (listed and pages.values > limits.list_values):
+                problem = (
+                    f"{path.name} has a page of more than {limits.page_bytes:,} bytes, or lists of too much"
+                )
+                raise InvalidData(f"{problem}.", remedy="Write smaller pages and row groups.")
+            largest = max(largest, pages.largest)
+    # A page may say its largest text again for every row.
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))

@@ -11,6 +11,8 @@ from pruning.errors import InvalidData
 from pruning.spec import Columns
 
 MAX_CLASSES = 1000
+MAX_LABEL_CHARACTERS = 200
+"""So that a file of long texts in place of labels is not kept in memory."""
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
 _PREFIX = re.compile(r"^[BIESLU]-")
 
@@ -61,6 +63,10 @@ class Scan:
     def _add_label(self, number: int, value: Label) -> None:
         if value in self.labels:
             return
+        if len(str(value)) > MAX_LABEL_CHARACTERS:
+            problem = f"the {self.noun} is longer than {MAX_LABEL_CHARACTERS} characters"
+            remedy = f"Name the column that holds the {self.noun}."
+            raise broken(self.path, number, problem, remedy, param=f"/columns/{self.learnt}")
         first = next(iter(self.labels), value)
         if isinstance(value, str) != isinstance(first, str):
             problem = (
@@ -103,7 +109,7 @@ def classes(train: Scan, validation: Scan | None) -> tuple[tuple[str, ...] | Non
     if numeric and noun == "label" and (many or not all(scan.whole for scan in scans)):
         return None, True
     if many:
-        problem = f"The {noun} column has more than {MAX_CLASSES} classes."
+        problem = f"The {noun} column of {train.path.name} has more than {MAX_CLASSES} classes."
         raise InvalidData(problem, param=param, remedy=f"Name the column that holds the {noun}.")
     if validation and not numeric:
         _check_known(train, validation)
@@ -140,6 +146,6 @@ def _type(scan: Scan, value: Label) -> str:
 def _number(value: Label) -> float | None:
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -238,7 +238,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InvalidModel(
-            f"model_type {model_type!r} in config.json is not supported.",
+            f"model_type {model_type!r:.100} in config.json is not supported.",
             param="/model",
             remedy=f"Supported are the encoders {_names(decoder=False)}, and the decoders {_names(decoder=True)}.",
         )

@@ -16,7 +16,10 @@ _TABLES = {
     "max_position_embeddings": _POSITIONS,
     "n_positions": _POSITIONS,
     "embedding_size": 8192,
+    "type_vocab_size": 1024,
+    "num_labels": 100_000,
 }
+_REMEDY = "Send a config.json as save_pretrained writes it."
 _SPANS = ("position_buckets", "max_relative_positions")
 
 
@@ -92,6 +95,7 @@ class ModelShape:
                 f"attention_head_size in config.json must be {self.head_size}, the part of hidden_size that a "
                 "head has.",
                 param="/model",
+                remedy=_REMEDY,
             )
         if not (config.get("relative_attention") and config.get("share_att_key")):
             return self
@@ -141,6 +145,7 @@ def _queries(config: Mapping[str, Any], family: Family, heads: int) -> int:
         raise InvalidModel(
             f"{family.heads_config} = {heads} in config.json is not a multiple of {name} = {shared}.",
             param="/model",
+            remedy=_REMEDY,
         )
     return heads // shared
 
@@ -158,6 +163,7 @@ def _head_size(config: Mapping[str, Any], family: Family, hidden: int, heads: in
         raise InvalidModel(
             f"{family.hidden_config} = {hidden} in config.json is not a multiple of {family.heads_config} = {heads}.",
             param="/model",
+            remedy=_REMEDY,
         )
     return hidden // heads
 
@@ -165,7 +171,9 @@ def _head_size(config: Mapping[str, Any], family: Family, hidden: int, heads: in
 def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
     value = config.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidModel(f"{name} must be a whole number in config.json, not {value!r}.", param="/model")
+        problem = f"{name} must be a whole number in config.json, not {value!r:.100}."
+        raise InvalidModel(problem, param="/model", remedy=_REMEDY)
     if not 1 <= value <= limit:
-        raise InvalidModel(f"{name} = {value} in config.json is outside 1..{limit}.", param="/model")
+        problem = f"{name} = {value!r:.40} in config.json is outside 1..{limit}."
+        raise InvalidModel(problem, param="/model", remedy=_REMEDY)
     return value
