@@ -106,7 +106,9 @@ def _mean_loss(model: Any, folder: Path, data: Path) -> float:
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("gpt2")
     model = save_tiny(folder / "model", "gpt2")
-    spec = request(granularity="hybrid:4x4", doc_stride=4, evaluate=Evaluation(latency=False, max_rows=5))
+    spec = request(
+        round_to=1, granularity="hybrid:4x4", doc_stride=4, evaluate=Evaluation(latency=False, max_rows=5)
+    )
     return folder, prune(spec, model, dataset(folder / "data"), folder / "out")
 
 
