@@ -147,7 +147,7 @@ def test_workers_are_listed_with_the_jobs_that_are_ones_own(
     record = WorkerRecord("test", "gpu", 2, ["0", "1"])
     with api.database.write() as session:
         beat(session, record)
-    job = submit()
+    job = submit(priority=100)  # before what other tests left in the queue
     claimed = api.take(job.id)
     (worker,) = client.workers()
     assert (worker.id, worker.queues, worker.devices) == ("test", ("gpu", "cpu"), ("0", "1"))
