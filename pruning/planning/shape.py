@@ -69,7 +69,7 @@ class ModelShape:
         else:
             ffn = _size(config, family.ffn_config, _LIMITS["ffn"])
         for name in _TABLES.keys() & config.keys():
-            _size(config, name, _TABLES[name])
+            _size(config, name, _TABLES[name], least=0 if name == "type_vocab_size" else 1)
         queries = _queries(config, family, heads)
         shape = cls(
             layers=layers,
@@ -168,12 +168,12 @@ def _head_size(config: Mapping[str, Any], family: Family, hidden: int, heads: in
     return hidden // heads
 
 
-def _size(config: Mapping[str, Any], name: str, limit: int) -> int:
+def _size(config: Mapping[str, Any], name: str, limit: int, least: int = 1) -> int:
     value = config.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         problem = f"{name} must be a whole number in config.json, not {value!r:.100}."
         raise InvalidModel(problem, param="/model", remedy=_REMEDY)
-    if not 1 <= value <= limit:
-        problem = f"{name} = {value!r:.40} in config.json is outside 1..{limit}."
+    if not least <= value <= limit:
+        problem = f"{name} = {value!r:.40} in config.json is outside {least}..{limit}."
         raise InvalidModel(problem, param="/model", remedy=_REMEDY)
     return value

@@ -20,6 +20,7 @@ from cli.doctor.storage import check_storage
 from core.db import Database
 from core.db.migrate import alembic_config
 from core.settings import Settings
+from core.workers.repository import WorkerRecord
 from tests.support.proxy import BlockableServer
 from worker.liveness import Liveness
 
@@ -195,9 +196,9 @@ class TestStorage:
 
 
 class TestEngine:
-    def test_torch_runs_and_a_worker_is_heard(self, tmp_path: Path) -> None:
-        database = Database("sqlite://")
-        worker = Liveness(tmp_path / "work", database)
+    def test_torch_runs_and_a_worker_is_heard(self, sqlite_url: str, tmp_path: Path) -> None:
+        database = Database(sqlite_url)
+        worker = Liveness(tmp_path / "work", database, WorkerRecord("one", "cpu", 1, []))
         worker.start()
         while not list((tmp_path / "work" / "workers").iterdir()):
             pass
