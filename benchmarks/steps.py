@@ -17,10 +17,12 @@ from transformers import AutoModelForSequenceClassification, BertConfig, Pretrai
 from benchmarks.cells import DATASET, MAX_LENGTH, MODEL, data_folder
 from pruning.data.rows import DataSummary, examples, summarise
 from pruning.errors import Canceled
+from pruning.events import StopReason
 from pruning.masking import thresholds
 from pruning.methods import METHODS, Context, create, leap
+from pruning.options import Training
 from pruning.planning.plan import resolve
-from pruning.spec import Precision, PruneSpec, StopReason, Training
+from pruning.spec import Precision, PruneSpec
 from pruning.training.tasks import Encoded, Task, load_config, load_model, load_tokenizer
 from pruning.training.train import fit
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from pruning import prune
 from pruning.data.readers import read
+from pruning.options import Finetune, Recover
 from pruning.report import Report
-from pruning.spec import Evaluation, Finetune, PruneSpec, Recover
+from pruning.spec import Evaluation, PruneSpec
 
 RESULTS = Path(__file__).parent / "results" / "training_aware.jsonl"
 PRECISION = "bf16"

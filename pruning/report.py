@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pruning.options import Model
 from pruning.planning.latency import LatencyTable
-from pruning.spec import Measure, Model, PruneSpec
+from pruning.spec import Measure, PruneSpec
 
 ResultKind = Literal["shrunk", "mixed", "zeros", "dense"]
 

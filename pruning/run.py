@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pruning.delivery.deliver import Results, deliver, export_model
+from pruning.events import Event, Events, ShouldStop
 from pruning.report import Report
-from pruning.spec import Event, Events, PruneSpec, ShouldStop
+from pruning.spec import PruneSpec
 from pruning.steps.crew import Crew, Inputs
 from pruning.steps.job import Job, deterministic, json_of, memory_errors, open_job, quiet
 from pruning.steps.progress import Progress

@@ -1,23 +1,15 @@
-"""What a person asks of the engine, and what it says while it works: the one contract that every room shares.
+"""What a person asks of the engine: the one contract that every room shares.
 
 Imports no torch: the API validates the same objects that the worker runs.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+from pruning.granularity import Granularity
+from pruning.options import Distill, Finetune, Model, Recover
 
 Task = Literal[
     "sequence-classification", "regression", "token-classification", "question-answering", "causal-lm"
@@ -25,76 +17,12 @@ Task = Literal[
 Measure = Literal["weights", "flops", "parameters", "latency"]
 RoundTo = Literal[1, 2, 4, 8, 16, 32, 64, 128]
 Allocation = Literal["global", "native"]
-LayerMap = Literal["equal", "nearest", "nearest_in_order"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Phase = Literal[
-    "loading", "finetuning", "calibrating", "pruning", "recovering", "evaluating", "exporting", "measuring"
-]
-Kind = Literal[
-    "unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "multilevel", "n_m", "layer"
-]
-
-LAYERS_MATCHED = 4
-"""How many layers of a teacher look for the student's nearest: 3, 6, 9 and 12 of 12 (CoFi); all of fewer."""
-
-_BLOCKS = re.compile(r"(block|hybrid|multilevel)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
-_USUAL_BLOCK = (32, 32)
-_N_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
-_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "layer")
-
-
-@dataclass(frozen=True)
-class Granularity:
-    """What is dropped as a whole. `shape` is (rows, columns) of a block, or (N zeros, M inputs) for N:M.
-
-    `row`: output rows, with their biases, of the attention output and the FFN (LEAP, released code). `structured`:
-    `head` and `neuron` together. `hybrid`: blocks in the attention, neurons in the FFN (Lagunas et al. 2021).
-    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code).
-    """
-
-    kind: Kind
-    shape: tuple[int, int] | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Granularity":
-        """Read `structured`, `block:32x32`, `2:4` ...; raises ValueError that names the legal forms."""
-        for plain in _PLAIN:
-            if text == plain:
-                return cls(plain)
-        if match := _BLOCKS.fullmatch(text):
-            return cls(cast(Kind, match[1]), (int(match[2]), int(match[3])) if match[2] else _USUAL_BLOCK)
-        if (match := _N_M.fullmatch(text)) and int(match[1]) < int(match[2]):
-            return cls("n_m", (int(match[1]), int(match[2])))
-        raise ValueError(
-            f"{text!r} is not a granularity; use one of {', '.join(_PLAIN)}, block:ROWSxCOLUMNS such as block:32x32, "
-            "hybrid:ROWSxCOLUMNS, multilevel:ROWSxCOLUMNS, or N:M with N < M such as 2:4"
-        )
-
-    @property
-    def removable(self) -> bool:
-        """Whether all dropped units leave the model physically (the result is smaller, not only sparser)."""
-        return self.kind in ("neuron", "head", "structured", "layer")
-
-    @property
-    def removes(self) -> bool:
-        """Whether dropped units leave the model physically: all of them, or some."""
-        return self.removable or self.mixed
-
-    @property
-    def mixed(self) -> bool:
-        """Whether some dropped units leave the model physically and others are zeros in what is left."""
-        return self.kind in ("hybrid", "multilevel")
 
 
 def _granularity(text: str) -> str:
     Granularity.parse(text)
     return text
-
-
-class Model(BaseModel):
-    """Base of every request object: frozen, and an unknown field is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Columns(Model):
@@ -114,101 +42,6 @@ class Columns(Model):
     question: str | None = None
     answers: str | None = None
     answer_starts: str | None = None
-
-
-_EPOCHS = "Times that the training rows are seen; a part of one is allowed."
-_PEAK = "Peak learning rate of the weights (AdamW); it rises from 0 and falls to 0 linearly."
-
-
-class Training(Model):
-    """One training stage. Steps are optimizer steps; `max_steps` overrides `epochs` when given."""
-
-    epochs: float = Field(default=3.0, gt=0, le=1000, description=_EPOCHS)
-    max_steps: int | None = Field(
-        default=None, ge=1, le=10_000_000, description="Optimizer steps; when given, in place of epochs."
-    )
-    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description=_PEAK)
-    batch_size: int = Field(default=32, ge=1, le=4096, description="Rows of one optimizer step.")
-    warmup_fraction: float = Field(
-        default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises."
-    )
-    weight_decay: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Decay of the weight matrices (AdamW); biases, norms and what a method learns beside the "
-        "weights never decay.",
-    )
-
-
-class Finetune(Training):
-    """Dense fine-tuning before pruning; the whole job when `target_ratio` is 0."""
-
-
-class Recover(Training):
-    """Fine-tuning after pruning, with fixed masks or, to `fill` them, without."""
-
-    epochs: float = Field(default=1.0, gt=0, le=1000, description=_EPOCHS)
-    learning_rate: float = Field(default=3e-5, gt=0, lt=1, description=_PEAK)
-    fill: bool = Field(
-        default=False,
-        description="Of results of which a part is removed and a part is zero (hybrid, multilevel): whether the "
-        "zeros in what is left become weights again, small random ones at first, and train with the others (hybrid "
-        "filled, Lagunas et al. 2021). Less is removed then than was asked.",
-    )
-
-
-class Distill(Model):
-    """Distillation from a teacher, by default the dense model.
-
-    The loss is weight * T^2 * KL(teacher || student) + (1 - weight) * task loss + hidden * MSE of hidden states
-    + attention * MSE of attention probabilities. Padding counts nowhere.
-    """
-
-    temperature: float = Field(
-        default=2.0, gt=0, le=100, description="T: both distributions of the answers are softened by it."
-    )
-    weight: float = Field(
-        default=0.9, ge=0, le=1, description="Part of the teacher's answers; the rest is the task's loss."
-    )
-    hidden: float = Field(
-        default=0.0,
-        ge=0,
-        le=1000,
-        description="Weight of the mean squared difference of the hidden states, mean over the matched layers.",
-    )
-    attention: float = Field(
-        default=0.0,
-        ge=0,
-        le=1000,
-        description="Weight of the mean squared difference of the attention probabilities, mean over the matched "
-        "layers with as many heads in both models; pruned heads are left out.",
-    )
-    layers: LayerMap = Field(
-        default="equal",
-        description="Which layers of the hidden states are matched. equal: those of the same index, or every "
-        "k-th of the deeper model. nearest: each of four layers of the teacher (all of fewer) with the student's layer "
-        "that is least different in the batch, of those that have a head left (CoFi). nearest_in_order: the same from "
-        "the last layer down, each with a layer below the one before, for small datasets. Attention always matches "
-        "by index.",
-    )
-    projection: bool = Field(
-        default=False,
-        description="Whether the student's hidden states go through one learned linear map, at first the "
-        "identity. A teacher of another hidden size needs and gets one.",
-    )
-
-    @model_validator(mode="after")
-    def _every_option_counts(self) -> Self:
-        if not self.hidden and (self.projection or self.layers != "equal"):
-            raise ValueError(
-                "layers and projection are about hidden states: set hidden above 0, or leave them out"
-            )
-        if not (self.weight or self.hidden or self.attention):
-            raise ValueError(
-                "nothing is distilled: set weight, hidden or attention above 0, or distill to false"
-            )
-        return self
 
 
 class Evaluation(Model):
@@ -311,25 +144,3 @@ class PruneSpec(Model):
     def ratio(self) -> float:
         """The ratio that is asked for, 0 where it is yet to be found for `max_quality_drop`."""
         return self.target_ratio or 0.0
-
-
-EventType = Literal["phase", "progress", "metric", "warning", "checkpoint"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing the engine says while it works. All data is JSON.
-
-    phase {"phase"}; progress {"phase", "fraction" 0..1 of the whole job, "message", ...current metrics};
-    metric {"name", "value", "step"}; warning {"code", "message"}; checkpoint {"step", "bytes"}.
-    """
-
-    type: EventType
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-StopReason = Literal["cancel", "preempt"]
-
-Events = Callable[[Event], None]
-ShouldStop = Callable[[], StopReason | None]
-"""None: go on. "cancel": leave at once. "preempt": save a checkpoint first, somebody continues it later."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pruning.errors import ErrorClass
-from pruning.spec import StopReason
+from pruning.events import StopReason
 
 LINE_LIMIT = 1 << 20
 """Bytes of one message. An event is a few hundred bytes; anything near the limit is a fault."""

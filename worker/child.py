@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pruning.spec import Events, PruneSpec, ShouldStop
+from pruning.events import Events, ShouldStop
+from pruning.spec import PruneSpec
 from worker.stage import run_stage
 
 

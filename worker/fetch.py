@@ -17,7 +17,8 @@ from core.assets.hub import HubClient
 from core.inputs import Input
 from core.settings import Settings
 from pruning.data.readers import Limits
-from pruning.spec import Columns, Event, Events, ShouldStop
+from pruning.events import Event, Events, ShouldStop
+from pruning.spec import Columns
 from worker.stage import run_stage
 
 _REPORT_SECONDS = 2.0

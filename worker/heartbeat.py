@@ -18,7 +18,7 @@ from core.jobs.leases import Renewal, Token, renew
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.settings import Settings
-from pruning.spec import Event
+from pruning.events import Event
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from types import FrameType
 from typing import IO, Any
 
-from pruning.spec import Event, Events, ShouldStop, StopReason
+from pruning.events import Event, Events, ShouldStop, StopReason
 from worker.channel import Order, Outcome, decode, encode, outcome_message, read_order
 from worker.failures import classify
 

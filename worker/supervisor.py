@@ -13,7 +13,7 @@ from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.logs import log_about
 from core.queues import TAKEN_BY
 from core.workers.repository import WorkerRecord
-from pruning.spec import Event
+from pruning.events import Event
 from worker.attempt import Attempt, Finished, Workplace
 from worker.devices import Devices
 from worker.failures import classify

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from core.jobs.leases import JobError
 from core.settings import Settings
 from pruning.errors import ErrorClass
-from pruning.spec import Event, EventType, StopReason
+from pruning.events import Event, EventType, StopReason
 from worker.channel import BrokenChannel, Order, Outcome, order_message, read_outcome, stop_message
 from worker.heartbeat import Heartbeat
 from worker.process import ChildProcess

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.errors import ArtifactBroken
+from pruning.granularity import Granularity
 from pruning.model.conv1d import as_linears
 from pruning.model.layers import Layer, layers, prunable_linears
 from pruning.planning.costs import Kept, cost, head_cost, neuron_cost, total_cost, unit_costs
@@ -17,7 +18,7 @@ from pruning.planning.families import AUTO_CLASSES
 from pruning.planning.plan import Plan
 from pruning.planning.shape import ModelShape
 from pruning.report import LayerKept
-from pruning.spec import Granularity, Measure
+from pruning.spec import Measure
 
 
 @dataclass(frozen=True)

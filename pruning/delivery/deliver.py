@@ -14,10 +14,10 @@ from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.delivery.load_check import check
 from pruning.methods import Outcome
+from pruning.options import Training
 from pruning.planning.costs import total_cost
 from pruning.planning.families import AUTO_CLASSES
 from pruning.report import Latency, LatencyResult, LoadCheck, Quality, Report, Search, Size, Stage
-from pruning.spec import Training
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
 from pruning.steps.stages import final_model, logits, mask_tensors, probe

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from pruning.delivery.export import CODE_FILE, code_template
 from pruning.errors import ArtifactBroken, Canceled
+from pruning.events import ShouldStop
 from pruning.report import LoadCheck
-from pruning.spec import ShouldStop
 
 Load = Literal["plain", "remote_code"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pruning.errors import Canceled
+from pruning.events import ShouldStop
 from pruning.report import Latency
-from pruning.spec import ShouldStop
 
 _WARM_UPS = 3
 _TICK_MS = 1e-3

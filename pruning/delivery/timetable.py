@@ -5,12 +5,12 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from pruning.delivery.measure import latency
+from pruning.events import ShouldStop
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept
 from pruning.planning.latency import LatencyPoint, LatencyTable, SlotKind, counts
 from pruning.planning.shape import ModelShape
 from pruning.report import Latency
-from pruning.spec import ShouldStop
 
 
 def measure_table(

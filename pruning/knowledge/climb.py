@@ -15,7 +15,7 @@ from pruning.knowledge.stream import Knowledge, Stream
 from pruning.knowledge.sublayers import Attention, FeedForward
 from pruning.masking.rungs import cost_of, from_rungs, to_rungs
 from pruning.masking.select import keep_counts, keep_top
-from pruning.masking.units import SlotUnits
+from pruning.masking.slot_units import SlotUnits
 
 
 @dataclass(frozen=True)

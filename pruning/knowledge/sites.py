@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from pruning.knowledge.steps import Step
 from pruning.knowledge.sublayers import Affine, Sublayer, sublayers
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
 from pruning.model.layers import layers
 
 

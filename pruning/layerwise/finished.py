@@ -8,7 +8,7 @@ from torch import Tensor
 from pruning.knowledge.steps import load_tensors, save_tensors
 from pruning.layerwise.obs import Compressed
 from pruning.layerwise.sites import Site
-from pruning.masking.units import WeightUnits
+from pruning.masking.weight_units import WeightUnits
 
 
 class Finished:

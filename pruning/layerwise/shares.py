@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from pruning.granularity import Granularity
 from pruning.layerwise.patterns import Groups, Pattern, Rows, Tiles
 from pruning.layerwise.sites import Site
 from pruning.masking.select import keep_counts, round_within
-from pruning.masking.units import WeightUnits
-from pruning.spec import Granularity
+from pruning.masking.weight_units import WeightUnits
 
 
 def unit_counts(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from pruning.masking.units import WeightUnits
+from pruning.masking.weight_units import WeightUnits
 from pruning.model.layers import layers
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from pruning.masking.learned import ScoredMask
 from pruning.masking.penalised import PenalisedMasks
-from pruning.masking.units import SlotUnits, Units, WeightUnits, stored
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
+from pruning.masking.weight_units import WeightUnits, stored
 
 TEMPERATURE = 2 / 3
 LOW, HIGH = -0.1, 1.1

@@ -17,7 +17,9 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from pruning.masking.units import SlotUnits, Transform, Units, WeightUnits
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Transform, Units
+from pruning.masking.weight_units import WeightUnits
 from pruning.planning.costs import Kept
 from pruning.planning.shape import ModelShape
 

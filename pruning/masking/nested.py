@@ -16,7 +16,8 @@ from pruning.masking.lagrangian import Lagrangian
 from pruning.masking.learned import LearnedMasks
 from pruning.masking.rungs import from_rungs, to_rungs
 from pruning.masking.select import Price, keep_within
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
 
 BOUND = math.log(100)
 """Scores stay between -BOUND and BOUND, where a gate can still learn."""

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from pruning.masking.learned import LearnedMasks, ScoredMask
 from pruning.masking.select import SAMPLE, keep_top, lowest_kept
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
 from pruning.model.layers import layers, prunable_linears
 
 BOUND = math.log(99)

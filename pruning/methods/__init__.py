@@ -13,13 +13,17 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pruning.errors import InvalidSpec
+from pruning.events import Event, Events, ShouldStop
+from pruning.granularity import Granularity, Kind
+from pruning.masking.granularities import units
 from pruning.masking.hybrid import units_left
 from pruning.masking.masks import kept_units, weight_masks
-from pruning.masking.units import Units, units
+from pruning.masking.units import Units
+from pruning.options import Distill, Model
 from pruning.planning.costs import Kept, neuron_step, total_cost
 from pruning.planning.latency import LatencyTable
 from pruning.planning.shape import ModelShape
-from pruning.spec import Distill, Event, Events, Granularity, Kind, Measure, Model, PruneSpec, ShouldStop
+from pruning.spec import Measure, PruneSpec
 from pruning.training.group import ALONE, Group
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pruning.layerwise.shares import pattern, unit_counts
 from pruning.layerwise.sites import Site, sites
 from pruning.layerwise.statistics import Gram, InputSquares, Statistic
 from pruning.layerwise.stream import Stream
-from pruning.masking.units import WeightUnits
+from pruning.masking.weight_units import WeightUnits
 from pruning.methods import Context, Method, Outcome
 
 Solver = Callable[[Tensor, Pattern], Compressed]

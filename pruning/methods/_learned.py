@@ -9,12 +9,13 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pruning.granularity import Kind
 from pruning.masking.learned import LearnedMasks
 from pruning.masking.schedule import linear_decay
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
+from pruning.options import Training
 from pruning.planning.length import training_steps
-from pruning.spec import Kind, Training
 from pruning.training.tasks import load_model
 from pruning.training.train import fit
 

@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from pruning.masking.hybrid import restore_masks, units_left
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
 from pruning.methods import Context, Outcome
 from pruning.methods._learned import LearnedMethod
 from pruning.model.layers import prunable_linears

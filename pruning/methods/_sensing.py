@@ -10,7 +10,7 @@ from pruning.masking.learned import LearnedMasks
 from pruning.masking.select import Scope
 from pruning.masking.sensitivity import raise_by_sensitivity, sense
 from pruning.methods._learned import LearnedSettings, learning_rates
-from pruning.spec import Model
+from pruning.options import Model
 
 
 class PriorSettings(Model):

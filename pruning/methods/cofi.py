@@ -18,7 +18,7 @@ from pruning.methods._learned import (
     learning_rates,
     memory,
 )
-from pruning.spec import Distill
+from pruning.options import Distill
 
 _TRAVEL = 30.0
 """How far a gate whose gradient is clear could move until the masks are frozen, of the 9 from bound to bound. It

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pruning.errors import InvalidSpec
-from pruning.spec import Kind, Measure
+from pruning.granularity import Kind
+from pruning.spec import Measure
 
 PATH = Path(__file__).with_name("catalogue.json")
 

@@ -14,8 +14,10 @@ from typing import Self
 
 from pydantic import field_validator, model_validator
 
+from pruning.granularity import Granularity
+from pruning.options import Model
 from pruning.planning.shape import ModelShape
-from pruning.spec import Allocation, Granularity, Measure, Model
+from pruning.spec import Allocation, Measure
 
 
 class Kept(Model):

@@ -3,8 +3,9 @@
 from typing import Any
 
 from pruning.errors import InvalidSpec
+from pruning.options import Training
 from pruning.planning.catalogue import MethodInfo
-from pruning.spec import PruneSpec, Training
+from pruning.spec import PruneSpec
 
 
 def check_devices(spec: PruneSpec, chosen: MethodInfo | None) -> None:

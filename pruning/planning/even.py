@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import accumulate, product
 
 from pruning.errors import TargetUnreachable
+from pruning.granularity import Granularity
 from pruning.planning.costs import neuron_step, total_cost, unit_costs
 from pruning.planning.shape import ModelShape
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 
 SLACK = 1e-9
 """Relative error that sums of costs in floating point may have."""

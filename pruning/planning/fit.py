@@ -1,9 +1,10 @@
 """Whether a method can prune a model family. Imports no torch."""
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
 from pruning.planning.catalogue import MethodInfo, methods
 from pruning.planning.family import Family
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 
 
 def check_fit(spec: PruneSpec, chosen: MethodInfo, family: Family) -> None:

@@ -10,9 +10,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
+from pruning.options import Model
 from pruning.planning.costs import Kept
 from pruning.planning.shape import ModelShape
-from pruning.spec import Model
 
 SlotKind = Literal["heads", "neurons"]
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
+from pruning.options import Training
 from pruning.planning.catalogue import MethodInfo
 from pruning.planning.levels import stage_steps
-from pruning.spec import Granularity, PruneSpec, Training
+from pruning.spec import PruneSpec
 
 
 def training_steps(training: Training, rows: int) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
 from pruning.planning.costs import head_cost, largest_ratio, neuron_cost, total_cost
 from pruning.planning.shape import ModelShape
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 
 _PUBLISHED = math.log(0.5) / math.log(0.5 * 0.3)
 """The released code keeps half in the first stage and 0.3 of that in the second; other targets are shared alike."""

@@ -3,10 +3,11 @@
 from typing import Any
 
 from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.granularity import Granularity
 from pruning.planning.catalogue import MethodInfo
 from pruning.planning.costs import pattern_ratio
 from pruning.planning.shape import ModelShape
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 
 _OF_OWL = frozenset({"outlier_times", "outlier_spread"})
 _ROUNDED = 5e-5

@@ -12,6 +12,8 @@ from typing import Any
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.granularity import Granularity
+from pruning.options import Model
 from pruning.planning.catalogue import MethodInfo
 from pruning.planning.costs import largest_ratio, neuron_step, total_cost
 from pruning.planning.devices import check_devices
@@ -25,7 +27,7 @@ from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.planning.windows import doc_stride
 from pruning.report import Notice, ResultKind
-from pruning.spec import Granularity, Measure, Model, PruneSpec, Task
+from pruning.spec import Measure, PruneSpec, Task
 
 
 class Plan(Model):

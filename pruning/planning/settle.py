@@ -8,6 +8,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
+from pruning.options import Distill, Finetune, Recover
 from pruning.planning.catalogue import GRANULARITIES, MethodInfo, method, methods
 from pruning.planning.costs import block_matrices
 from pruning.planning.family import Family
@@ -16,7 +18,7 @@ from pruning.planning.levels import check_levels
 from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.planning.shape import ModelShape
 from pruning.planning.target import settle_target
-from pruning.spec import Distill, Finetune, Granularity, Measure, PruneSpec, Recover
+from pruning.spec import Measure, PruneSpec
 
 _LARGEST_BLOCK = 128
 """Larger blocks work, but are not suggested."""

@@ -3,9 +3,10 @@
 from typing import Any
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
 from pruning.planning.catalogue import MethodInfo, methods
 from pruning.planning.family import Family
-from pruning.spec import Granularity, Measure, PruneSpec
+from pruning.spec import Measure, PruneSpec
 
 _ROUND_TO = 8
 """Matrix products are fastest in multiples of this many columns on most hardware."""

@@ -7,9 +7,10 @@ from typing import Any
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, PruningError
+from pruning.options import LAYERS_MATCHED, Distill
 from pruning.planning.families import family_of
 from pruning.planning.shape import ModelShape
-from pruning.spec import LAYERS_MATCHED, Distill, PruneSpec, Task
+from pruning.spec import PruneSpec, Task
 
 Config = Mapping[str, Any]
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pruning.errors import Canceled
-from pruning.spec import Event, Events, Phase, ShouldStop, StopReason
+from pruning.events import Event, Events, Phase, ShouldStop, StopReason
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 _LOADING = 0.02

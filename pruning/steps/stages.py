@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
+from pruning.events import Event
 from pruning.methods import METHODS, Outcome
 from pruning.model.layers import prunable_linears
-from pruning.spec import Event, Training
+from pruning.options import Training
 from pruning.steps.crew import Crew
 from pruning.steps.job import Job, json_of
 from pruning.steps.trained import (

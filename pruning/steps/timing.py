@@ -5,11 +5,11 @@ from pathlib import Path
 from pruning.delivery.measure import latency
 from pruning.delivery.timetable import measure_table
 from pruning.errors import ArtifactBroken, TargetUnreachable
+from pruning.granularity import Granularity
 from pruning.methods import METHODS, Outcome
 from pruning.planning.families import family_of
 from pruning.planning.latency import LatencyTable, SlotKind, layer_costs, predicted_ms
 from pruning.report import Latency, LatencyResult
-from pruning.spec import Granularity
 from pruning.steps.job import TABLE, Job, json_of
 from pruning.steps.stages import final_model
 from pruning.training.tasks import load_config

@@ -7,13 +7,14 @@ from typing import Any
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, set_seed
 
+from pruning.events import Phase
 from pruning.masking.fill import fill
 from pruning.masking.hybrid import shrink_masks
 from pruning.masking.masks import attach_weight_masks
 from pruning.methods import Context, Outcome, create
 from pruning.model.shrink import shrink
+from pruning.options import Distill, Training
 from pruning.planning.costs import Kept
-from pruning.spec import Distill, Phase, Training
 from pruning.steps.job import Job
 from pruning.training.group import Group
 from pruning.training.train import FitResult, fit

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pruning.masking.masks import ATTRIBUTE
-from pruning.masking.units import SlotUnits
+from pruning.masking.slot_units import SlotUnits
 from pruning.model.layers import family
-from pruning.spec import Distill
+from pruning.options import Distill
 from pruning.training.features import attention_difference, hidden_difference
 from pruning.training.group import ALONE, Group
 from pruning.training.shares import WHOLE, Shares

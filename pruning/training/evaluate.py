@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pruning.errors import Canceled
-from pruning.spec import ShouldStop
+from pruning.events import ShouldStop
 from pruning.training.tasks import Encoded, Task
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pruning.spec import LAYERS_MATCHED, LayerMap
+from pruning.options import LAYERS_MATCHED, LayerMap
 
 States = Sequence[Tensor]
 """Hidden states (rows, tokens, hidden): the embeddings, then the output of each layer."""

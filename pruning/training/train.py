@@ -11,7 +11,9 @@ import torch
 from transformers import PreTrainedModel, TrainingArguments
 
 from pruning.errors import Canceled
-from pruning.spec import Distill, Events, Phase, Precision, ShouldStop, Training
+from pruning.events import Events, Phase, ShouldStop
+from pruning.options import Distill, Training
+from pruning.spec import Precision
 from pruning.steps.checkpoint import checkpoint_step, key_of, newest_checkpoint
 from pruning.training.compiled import compiled
 from pruning.training.distill import Distillation

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pruning.errors import Canceled
-from pruning.spec import Event, Events, Phase, ShouldStop
+from pruning.events import Event, Events, Phase, ShouldStop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 _SMOOTHING = 0.05

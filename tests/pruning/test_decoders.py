@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from pruning import prune
+from pruning.events import Event
+from pruning.options import Distill, Finetune, Recover
 from pruning.report import Report
-from pruning.spec import Distill, Evaluation, Event, Finetune, PruneSpec, Recover
+from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import lines, write_jsonl
 from tests.support.models import save_tiny
 from tests.support.workclock import WorkClock

@@ -7,7 +7,9 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from pruning import prune
-from pruning.spec import Evaluation, Event, PruneSpec, Recover
+from pruning.events import Event
+from pruning.options import Recover
+from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny
 

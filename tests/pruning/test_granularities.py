@@ -10,10 +10,13 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pruning import prune
 from pruning.errors import Canceled
+from pruning.events import Event
+from pruning.granularity import Granularity
 from pruning.model.layers import layers, prunable_linears
+from pruning.options import Recover
 from pruning.planning.costs import ModelShape, total_cost, unit_costs
 from pruning.report import Report
-from pruning.spec import Evaluation, Event, Granularity, PruneSpec, Recover
+from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import write_dataset
 from tests.support.models import tiny_model, tiny_tokenizer
 

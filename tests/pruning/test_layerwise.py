@@ -10,10 +10,11 @@ import transformers
 from safetensors.torch import load_file
 
 from pruning import prune
+from pruning.events import Event
 from pruning.model.conv1d import as_linears
 from pruning.model.layers import prunable_linears
 from pruning.planning.families import AUTO_CLASSES
-from pruning.spec import Evaluation, Event, PruneSpec
+from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import lines, write_dataset, write_jsonl
 from tests.support.models import save_tiny
 

@@ -7,8 +7,9 @@ from transformers import AutoModelForSequenceClassification
 
 from pruning import prune
 from pruning.errors import Canceled, InvalidModel, InvalidSpec, OutOfMemory
+from pruning.options import Distill, Finetune, Recover
 from pruning.report import Report
-from pruning.spec import Distill, Evaluation, Finetune, PruneSpec, Recover
+from pruning.spec import Evaluation, PruneSpec
 from pruning.steps.checkpoint import file_sha256
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny, save_untrained

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from pruning.spec import Granularity, PruneSpec
+from pruning.granularity import Granularity
+from pruning.spec import PruneSpec
 
 
 @pytest.mark.parametrize(

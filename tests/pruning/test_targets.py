@@ -7,8 +7,9 @@ from transformers import AutoModelForSequenceClassification
 
 from pruning import prune
 from pruning.errors import InvalidData, TargetUnreachable
+from pruning.options import Finetune
 from pruning.report import Report
-from pruning.spec import Evaluation, Finetune, PruneSpec
+from pruning.spec import Evaluation, PruneSpec
 from pruning.steps import search
 from pruning.steps.stages import judge
 from tests.support.data import write_dataset

@@ -14,7 +14,8 @@ from transformers import (
 
 from pruning import prune
 from pruning.errors import InvalidData
-from pruning.spec import Evaluation, Finetune, PruneSpec, Recover
+from pruning.options import Finetune, Recover
+from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import questions, tagged_sentences, write_jsonl
 from tests.support.models import save_untrained
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pruning.spec import Event, Events, ShouldStop
+from pruning.events import Event, Events, ShouldStop
 from tests.support.workclock import WorkClock
 from worker.child import prune_stage
 from worker.stage import run_stage

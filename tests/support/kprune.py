@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from pruning.data.labels import Labels
+from pruning.events import Event, StopReason
 from pruning.methods import Context
 from pruning.planning.costs import ModelShape
 from pruning.planning.plan import Plan
-from pruning.spec import Event, PruneSpec, StopReason
+from pruning.spec import PruneSpec
 from pruning.training.tasks import Classification, Encoded, Regression, Task
 
 

@@ -6,9 +6,10 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
+from pruning.events import Event, StopReason
 from pruning.methods import METHODS, Context, Outcome, create
 from pruning.planning.costs import ModelShape
-from pruning.spec import Event, PruneSpec, StopReason
+from pruning.spec import PruneSpec
 from pruning.training.group import ALONE, Group
 from tests.support.training import Classroom
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pruning.masking.learned import LearnedMask, LearnedMasks
 from pruning.masking.masks import WeightMask
-from pruning.masking.units import Units, WeightUnits
+from pruning.masking.units import Units
+from pruning.masking.weight_units import WeightUnits
 
 
 def masked_linear(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pruning.errors import Canceled, InvalidData, OutOfMemory
-from pruning.spec import Event, Events, ShouldStop
+from pruning.events import Event, Events, ShouldStop
 from worker.stage import run_stage
 
 

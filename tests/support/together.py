@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pruning.methods import Outcome
-from pruning.spec import Distill, Training
+from pruning.options import Distill, Training
 from pruning.training.group import ALONE, Group, join, leave
 from pruning.training.train import fit
 from tests.support.data import questions, tagged_sentences

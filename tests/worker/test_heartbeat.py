@@ -7,7 +7,7 @@ import pytest
 
 from core.jobs.leases import Token, claim
 from core.jobs.states import Status
-from pruning.spec import Event
+from pruning.events import Event
 from tests.support.workers import FlickeringDatabase, Workplace, until
 from worker.heartbeat import Heartbeat
 

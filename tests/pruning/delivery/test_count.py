@@ -8,15 +8,18 @@ from pruning.data.rows import DataSummary
 from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.errors import ArtifactBroken
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hybrid import shrink_masks, units_left
 from pruning.masking.masks import kept_units, weight_masks
-from pruning.masking.units import block_units, row_units, slot_units, units
+from pruning.masking.slot_units import slot_units
+from pruning.masking.weight_units import block_units, row_units
 from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape, head_cost, neuron_cost, total_cost
 from pruning.planning.plan import resolve
 from pruning.report import LayerKept
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 from tests.support.models import tiny_model, tiny_tokenizer
 
 DATA = DataSummary(

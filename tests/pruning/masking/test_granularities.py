@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hybrid import restore_masks, shrink_masks, units_left
 from pruning.masking.masks import MaskSet, MaskSource, attach_weight_masks, kept_units, weight_masks
-from pruning.masking.units import SlotUnits, Units, WeightUnits, units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
+from pruning.masking.weight_units import WeightUnits
 from pruning.model.layers import layers, prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import Kept, ModelShape
-from pruning.spec import Granularity
 from tests.support.kept import uneven
 from tests.support.models import FAMILIES, tiny_inputs, tiny_model
 

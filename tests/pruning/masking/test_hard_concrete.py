@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hard_concrete import (
     CUT,
     SHIFT,
@@ -16,9 +18,8 @@ from pruning.masking.hard_concrete import (
     sampled,
 )
 from pruning.masking.masks import attach_fixed
-from pruning.masking.units import Units, units
+from pruning.masking.units import Units
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity
 from tests.support.models import tiny_inputs, tiny_model
 
 

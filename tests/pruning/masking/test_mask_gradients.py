@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hard_concrete import HIGH, LOW, TEMPERATURE, HardConcreteMask, HardConcreteMasks
 from pruning.masking.learned import LearnedMasks, ScoredMask
 from pruning.masking.nested import NestedMask, NestedMasks
 from pruning.masking.ranked import RankedMasks
 from pruning.masking.thresholds import ThresholdMasks, Thresholds
-from pruning.masking.units import Units, units
+from pruning.masking.units import Units
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity
 from tests.support.models import tiny_inputs, tiny_model
 
 GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "structured", "hybrid:8x4")

@@ -8,6 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.masks import (
     attach_fixed,
     attach_weight_masks,
@@ -16,10 +18,11 @@ from pruning.masking.masks import (
     save_masks,
     weight_masks,
 )
-from pruning.masking.units import Units, WeightUnits, block_units, slot_units, units
+from pruning.masking.slot_units import slot_units
+from pruning.masking.units import Units
+from pruning.masking.weight_units import WeightUnits, block_units
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import Kept, ModelShape, kept_cost
-from pruning.spec import Granularity
 from tests.support.models import FAMILIES, tiny_inputs, tiny_model
 
 GRANULARITIES = ("unstructured", "block:8x4", "row", "neuron", "head", "structured", "hybrid:8x4")

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hard_concrete import SHIFT, expected, sampled
 from pruning.masking.nested import BOUND, NestedMask, NestedMasks
-from pruning.masking.units import units
 from pruning.planning.costs import ModelShape, total_cost
-from pruning.spec import Granularity
 from tests.support.models import tiny_inputs, tiny_model
 
 

@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.hard_concrete import CUT, SHIFT
 from pruning.masking.learned import ScoredMask
 from pruning.masking.penalised import PenalisedMasks, part_shares, pressure
 from pruning.masking.schedule import between, linear_decay, linear_ramp, logit
-from pruning.masking.units import SlotUnits, Units, units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
 from pruning.methods._learned import memory
 from pruning.methods._penalised import PenalisedSettings, PenalisedTraining
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity
 from tests.support.adam import Adam
 from tests.support.models import tiny_model
 

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.learned import ScoredMask
 from pruning.masking.ranked import MagnitudeMask, RankedMasks
-from pruning.masking.units import SlotUnits, Units, stored, units
+from pruning.masking.slot_units import SlotUnits
+from pruning.masking.units import Units
+from pruning.masking.weight_units import stored
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity
 from tests.support.linears import masked_linear, task
 from tests.support.models import tiny_inputs, tiny_model
 

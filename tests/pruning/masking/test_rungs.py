@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruning.masking.rungs import cost_of, from_rungs, keep_units, to_rungs
-from pruning.masking.units import SlotUnits, slot_units
+from pruning.masking.slot_units import SlotUnits, slot_units
 from pruning.planning.costs import ModelShape
 from tests.support.models import tiny_model
 

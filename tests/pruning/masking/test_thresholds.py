@@ -8,14 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.schedule import logit
 from pruning.masking.select import Scope, keep_top
 from pruning.masking.sensitivity import raise_by_sensitivity, sense
+from pruning.masking.slot_units import SlotUnits
 from pruning.masking.thresholds import START, ThresholdMask, ThresholdMasks, Thresholds
-from pruning.masking.units import SlotUnits, Units, WeightUnits, units
+from pruning.masking.units import Units
+from pruning.masking.weight_units import WeightUnits
 from pruning.methods.leap import Leap, Regulariser, temperature
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity
 from tests.support.models import tiny_inputs, tiny_model
 
 TEMPERATURE = 2.0

@@ -13,11 +13,12 @@ from pruning.masking.schedule import linear_decay, linear_ramp
 from pruning.methods import create
 from pruning.methods._learned import memory
 from pruning.methods.cofi import _ASCENT, Cofi, CofiTraining, _rate
+from pruning.options import Distill
 from pruning.planning.catalogue import method
 from pruning.planning.costs import ModelShape, removed_ratio
 from pruning.planning.families import FAMILIES
 from pruning.planning.settle import settle
-from pruning.spec import Distill, PruneSpec
+from pruning.spec import PruneSpec
 from tests.support.adam import Adam
 from tests.support.learning import SETTINGS, Run
 from tests.support.training import Classroom, classroom

@@ -9,13 +9,14 @@ from transformers import PreTrainedModel
 
 from pruning.delivery.count import Count, count
 from pruning.delivery.export import export
+from pruning.granularity import Granularity
 from pruning.masking.hybrid import shrink_masks
 from pruning.methods import METHODS, Outcome
 from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import neuron_cost, total_cost, unit_costs
 from pruning.planning.plan import Plan
-from pruning.spec import Allocation, Granularity
+from pruning.spec import Allocation
 from tests.support.learning import LEARNED, Run
 from tests.support.models import DECODERS, tiny_inputs, tiny_tokenizer
 from tests.support.training import Classroom, reading_room

@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 
 from pruning.delivery.count import count
 from pruning.delivery.export import export
+from pruning.granularity import Granularity
 from pruning.masking.hybrid import shrink_masks
 from pruning.methods import METHODS, Context, Outcome, create
 from pruning.model.layers import prunable_linears
 from pruning.model.shrink import shrink
 from pruning.planning.costs import ModelShape, largest_ratio, total_cost, unit_costs
 from pruning.planning.plan import Plan
-from pruning.spec import Granularity, Measure, PruneSpec
+from pruning.spec import Measure, PruneSpec
 from tests.support.models import tiny_inputs, tiny_model, tiny_tokenizer
 from tests.support.training import Classroom, classroom
 

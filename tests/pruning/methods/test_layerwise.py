@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 from pruning.delivery.count import count
 from pruning.delivery.export import export
 from pruning.errors import Canceled, OutOfMemory
+from pruning.events import Event, StopReason
+from pruning.granularity import Granularity
 from pruning.knowledge.draw import Draw
 from pruning.layerwise.memory import Need
 from pruning.layerwise.sites import sites
@@ -23,7 +25,6 @@ from pruning.methods._layerwise import LayerwiseMethod
 from pruning.model.layers import layers, prunable_linears
 from pruning.planning.costs import total_cost, unit_costs
 from pruning.planning.plan import Plan
-from pruning.spec import Event, Granularity, StopReason
 from tests.support.kprune import context, random_rows
 from tests.support.models import DECODERS, FAMILIES, tiny_inputs, tiny_model, tiny_tokenizer
 from tests.support.training import same_weights

@@ -13,8 +13,9 @@ from torch import nn
 
 from pruning.masking.schedule import linear_decay, logit
 from pruning.masking.select import keep_top
+from pruning.masking.slot_units import SlotUnits
 from pruning.masking.thresholds import START, ThresholdMasks, Thresholds
-from pruning.masking.units import SlotUnits, Units
+from pruning.masking.units import Units
 from pruning.methods._learned import memory
 from pruning.methods.leap import _MOMENTUM, Leap, LeapTraining, Regulariser, temperature
 from tests.support.adam import Adam

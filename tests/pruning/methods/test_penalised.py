@@ -13,7 +13,7 @@ from pruning.masking.schedule import logit
 from pruning.methods import create
 from pruning.methods._learned import LearnedMethod
 from pruning.methods._penalised import PenalisedTraining
-from pruning.spec import Training
+from pruning.options import Training
 from pruning.training.train import fit
 from tests.support.learning import SETTINGS, Run
 from tests.support.training import Classroom, classroom

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning.errors import InvalidModel
+from pruning.granularity import Granularity
 from pruning.planning.costs import (
     Kept,
     ModelShape,
@@ -18,7 +19,6 @@ from pruning.planning.costs import (
     total_cost,
     unit_costs,
 )
-from pruning.spec import Granularity
 
 BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, head_size=64, ffn=3072)
 BERT = {

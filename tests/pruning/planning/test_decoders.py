@@ -4,11 +4,12 @@ import pytest
 
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidModel, InvalidSpec, TargetUnreachable
+from pruning.options import Distill
 from pruning.planning.costs import head_cost
 from pruning.planning.families import FAMILIES
 from pruning.planning.plan import resolve
 from pruning.planning.shape import ModelShape
-from pruning.spec import Distill, PruneSpec
+from pruning.spec import PruneSpec
 
 LLAMA = {
     "model_type": "llama",

@@ -1,8 +1,8 @@
 import pytest
 
 from pruning.errors import InvalidSpec
+from pruning.options import Finetune, Recover
 from pruning.planning.devices import check_devices
-from pruning.spec import Finetune, Recover
 from tests.pruning.planning.test_plan import CONFIG, plan
 
 LEAP = {"method": "leap", "settings": {"max_steps": 100}}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pruning.errors import InvalidSpec
 from pruning.methods import METHODS
+from pruning.options import Training
 from pruning.planning.catalogue import MethodInfo, method
 from pruning.planning.length import check_length, shortest_run, training_rows, training_steps
-from pruning.spec import PruneSpec, Training
+from pruning.spec import PruneSpec
 from tests.pruning.planning.test_plan import CONFIG, data, plan
 
 LEARNED = sorted(name for name, cls in METHODS.items() if cls.needs_training)

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning.errors import InvalidSpec
+from pruning.granularity import Granularity
 from pruning.planning.costs import ModelShape, head_cost, largest_ratio, total_cost
 from pruning.planning.length import shortest_stages
 from pruning.planning.levels import stage_steps, structured_ratio, unit_multiple
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 from tests.pruning.planning.test_plan import CONFIG, data, plan
 
 BASE = ModelShape(layers=12, hidden=768, heads=12, head_size=64, ffn=3072)

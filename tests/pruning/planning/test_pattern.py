@@ -6,11 +6,12 @@ import pytest
 
 from pruning.data.rows import DataSummary, summarise
 from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.granularity import Granularity
 from pruning.planning.catalogue import methods
 from pruning.planning.costs import largest_ratio, unit_costs
 from pruning.planning.plan import Plan, resolve
 from pruning.planning.shape import ModelShape
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 from tests.support.data import write_dataset
 from tests.support.models import tiny_config
 

@@ -7,12 +7,13 @@ from pydantic import ValidationError
 
 from pruning.data.rows import DataSummary
 from pruning.errors import InvalidData, InvalidSpec, TargetUnreachable
+from pruning.options import Distill, Finetune, Recover
 from pruning.planning.catalogue import method
 from pruning.planning.costs import ModelShape
 from pruning.planning.families import FAMILIES
 from pruning.planning.plan import resolve
 from pruning.planning.settle import settle
-from pruning.spec import Distill, Finetune, PruneSpec, Recover
+from pruning.spec import PruneSpec
 
 CONFIG = {
     "model_type": "bert",

@@ -6,10 +6,11 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.granularity import Granularity
 from pruning.planning.costs import ModelShape, largest_ratio, neuron_step
 from pruning.planning.parameters import bounds
 from pruning.planning.plan import resolve
-from pruning.spec import Granularity, PruneSpec
+from pruning.spec import PruneSpec
 from tests.pruning.planning.test_plan import CONFIG, PRETRAINED, data
 from tests.support.models import DECODERS, FAMILIES, tiny_config, tiny_model
 

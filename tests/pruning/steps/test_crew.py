@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from pruning.errors import Canceled, InvalidSpec, OutOfMemory, PeerLost, PruningError
+from pruning.events import Event, StopReason
+from pruning.options import Finetune
 from pruning.planning.latency import LatencyPoint, LatencyTable
-from pruning.spec import Evaluation, Event, Finetune, PruneSpec, StopReason
+from pruning.spec import Evaluation, PruneSpec
 from pruning.steps.crew import LEFT_ALONE, OUT_OF_MEMORY, Crew, Inputs, _environment
 from pruning.steps.job import TABLE, Job, deterministic, json_of, open_job, quiet
 from pruning.steps.progress import Progress

@@ -7,10 +7,11 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from pruning.errors import Canceled, InvalidSpec
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.masks import attach_fixed
-from pruning.masking.units import units
+from pruning.options import Training
 from pruning.planning.costs import ModelShape
-from pruning.spec import Granularity, Training
 from pruning.training.compiled import compiled, require_compiler
 from pruning.training.train import fit
 from tests.support.models import tiny_inputs, tiny_model

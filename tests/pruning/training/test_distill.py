@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from pruning.data.labels import Labels
+from pruning.granularity import Granularity
+from pruning.masking.granularities import units
 from pruning.masking.masks import attach_fixed
-from pruning.masking.units import units
 from pruning.model.shrink import shrink
+from pruning.options import Distill
 from pruning.planning.costs import Kept, ModelShape
-from pruning.spec import Distill, Granularity
 from pruning.training.distill import Distillation, _head_masks, distillation_loss
 from pruning.training.tasks import Classification
 from tests.support.models import tiny_inputs, tiny_model

@@ -8,7 +8,7 @@ from torch import nn
 
 from pruning.errors import Canceled, PruningError
 from pruning.masking.masks import attach_weight_masks
-from pruning.spec import Distill, Training
+from pruning.options import Distill, Training
 from pruning.steps.checkpoint import checkpoints
 from pruning.training import watch
 from pruning.training.features import hidden_difference

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pruning.spec import Distill, Training
+from pruning.options import Distill, Training
 from pruning.training.evaluate import evaluate
 from pruning.training.tasks import load_model
 from pruning.training.train import fit

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from pruning.data.examples import Answer, Question
 from pruning.data.labels import Labels
-from pruning.spec import Distill, PruneSpec
+from pruning.options import Distill
+from pruning.spec import PruneSpec
 from pruning.training.distill import distillation_loss
 from pruning.training.tasks import QuestionAnswering, load_config, load_model, load_tokenizer
 from pruning.training.tasks.questions import best_spans

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from pruning.data.examples import Tagged
 from pruning.data.labels import Labels
 from pruning.errors import InvalidData
-from pruning.spec import Distill, PruneSpec
+from pruning.options import Distill
+from pruning.spec import PruneSpec
 from pruning.training.distill import distillation_loss
 from pruning.training.tasks import IGNORED, TokenClassification, load_config, load_model, load_tokenizer
 from tests.support.models import FAMILIES, save_tiny
