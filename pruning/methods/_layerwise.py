@@ -63,6 +63,18 @@ class LayerwiseSettings(Method.Settings):
     )
 
 
+class SecondOrderSettings(LayerwiseSettings):
+    """What methods also let one set that invert the Gram matrix of a linear's inputs."""
+
+    dampening: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description="Part of the mean diagonal of the inputs' Gram matrix that is added to it. SparseGPT raises it "
+        "tenfold where the matrix cannot be factorised; the report has the value used.",
+    )
+
+
 class LayerwiseMethod(Method):
     """A method that prunes the linears of a layer by what they read, then goes on with what that layer now says.
 

@@ -9,7 +9,7 @@ from pruning.layerwise.admm import Scaled, alps
 from pruning.layerwise.obs import Compressed
 from pruning.layerwise.patterns import Pattern
 from pruning.layerwise.statistics import Gram, Statistic
-from pruning.methods._layerwise import LayerwiseMethod, LayerwiseSettings, Solver
+from pruning.methods._layerwise import LayerwiseMethod, SecondOrderSettings, Solver
 
 
 class Alps(LayerwiseMethod):
@@ -20,15 +20,9 @@ class Alps(LayerwiseMethod):
     summary = "Finds mask and weights together by ADMM, then fits the weights: below SparseGPT's error, in more time."
     granularities = frozenset({"unstructured", "n_m", "block"})
 
-    class Settings(LayerwiseSettings):
+    class Settings(SecondOrderSettings):
         """Options of ALPS, with the published values as defaults."""
 
-        dampening: float = Field(
-            default=0.01,
-            gt=0,
-            le=1,
-            description="Part of the mean diagonal of the inputs' Gram matrix that is added to it.",
-        )
         iterations: int = Field(
             default=300, ge=3, le=10_000, description="Steps of ADMM for a matrix at most."
         )

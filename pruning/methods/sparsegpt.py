@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pruning.layerwise.obs import Inverse, sparsegpt
 from pruning.layerwise.statistics import Gram, Statistic
-from pruning.methods._layerwise import LayerwiseMethod, LayerwiseSettings, Solver
+from pruning.methods._layerwise import LayerwiseMethod, SecondOrderSettings, Solver
 
 
 class SparseGpt(LayerwiseMethod):
@@ -19,16 +19,9 @@ class SparseGpt(LayerwiseMethod):
     )
     granularities = frozenset({"unstructured", "n_m", "block"})
 
-    class Settings(LayerwiseSettings):
+    class Settings(SecondOrderSettings):
         """Options of SparseGPT, with the published values as defaults."""
 
-        dampening: float = Field(
-            default=0.01,
-            gt=0,
-            le=1,
-            description="Part of the mean diagonal of the inputs' Gram matrix that is added to it. Raised tenfold "
-            "where the matrix cannot be factorised; the report has the value used.",
-        )
         block_columns: int = Field(
             default=128, ge=1, le=8192, description="Columns of which each part keeps the same fraction."
         )
