@@ -16,7 +16,7 @@ from core.assets.files import FileRecord, HubReference
 from core.assets.hub import HubClient
 from core.inputs import Input
 from core.settings import Settings
-from pruning.data.readers import Limits
+from pruning.data.limits import Limits
 from pruning.events import Event, Events, ShouldStop
 from pruning.spec import Columns
 from worker.stage import run_stage

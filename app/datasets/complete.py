@@ -9,7 +9,7 @@ from app.uploads import open_upload
 from core.assets import repository
 from core.assets.files import FileRecord, digest
 from core.assets.tables import Dataset
-from pruning.data.readers import Limits
+from pruning.data.limits import Limits
 from pruning.data.rows import DataSummary, summarise
 from pruning.spec import Columns
 

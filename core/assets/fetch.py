@@ -16,7 +16,7 @@ from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
 from core.db import Database
 from core.db.base import Json
 from core.db.writes import rows_changed
-from pruning.data.readers import LIMITS, Limits
+from pruning.data.limits import LIMITS, Limits
 from pruning.data.rows import summarise
 from pruning.spec import Columns
 

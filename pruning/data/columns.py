@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from pruning.data.readers import Row
+from pruning.data.limits import Row
 from pruning.errors import InvalidData
 from pruning.spec import Columns
 

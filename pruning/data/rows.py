@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pruning.data.cells import example
 from pruning.data.columns import Layout, infer_columns, layout_of
-from pruning.data.examples import AnyExample, example
-from pruning.data.readers import LIMITS, Limits, find_splits, read
+from pruning.data.examples import AnyExample
+from pruning.data.limits import LIMITS, Limits
+from pruning.data.readers import find_splits, read
 from pruning.data.scan import Scan, classes, learnt_field
 from pruning.errors import InvalidData
 from pruning.spec import Columns

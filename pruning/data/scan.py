@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pruning.data.examples import AnyExample, Label, Question, class_name
-from pruning.data.readers import LIMITS, Row, broken
+from pruning.data.limits import LIMITS, Row, broken
 from pruning.errors import InvalidData
 from pruning.spec import Columns
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pruning.data.readers import Limits, find_splits, read
+from pruning.data.limits import Limits
+from pruning.data.readers import find_splits, read
 from pruning.errors import InvalidData
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
