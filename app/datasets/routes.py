@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from app.access import needs
 from app.assets import RAW_BODY, UPLOADED
 from app.datasets.complete import complete
 from app.datasets.schemas import Completion, DatasetView, NewDataset
@@ -14,12 +15,15 @@ from app.http.pagination import Cursor, Limit, Listing, listing
 from app.http.problem import problems
 from app.hub import resolve_dataset
 from app.uploads import take_file
+from core.accounts.scopes import Scope
 from core.assets import repository
 from core.assets.names import check_dataset_name
 from core.assets.tables import Dataset
 from pruning.spec import Columns
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(
+    prefix="/v1/datasets", tags=["datasets"], dependencies=[needs(Scope.DATASETS_READ, Scope.DATASETS_WRITE)]
+)
 
 
 @router.post(

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from app.access import needs
 from app.deps import Asker, Door, IdempotencyKey, JobId, JsonBody
 from app.http.conditional import matches, strong
 from app.http.links import base_url
@@ -14,11 +15,12 @@ from app.jobs import create, views
 from app.jobs.request import JobRequest
 from app.jobs.schemas import Choice, JobView
 from app.services import Services
+from core.accounts.scopes import Scope
 from core.jobs import repository
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[needs(Scope.JOBS_READ, Scope.JOBS_WRITE)])
 
 POLL_SECONDS = "2"
 _RETRY_AFTER = {

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from app.access import needs
 from app.assets import RAW_BODY, UPLOADED
 from app.deps import Asker, Door, JsonBody, ModelId
 from app.http.conditional import strong
@@ -14,11 +15,14 @@ from app.hub import resolve_model
 from app.models.complete import complete
 from app.models.schemas import ModelView, NewModel
 from app.uploads import take_file
+from core.accounts.scopes import Scope
 from core.assets import repository
 from core.assets.names import check_model_name
 from core.assets.tables import Model
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(
+    prefix="/v1/models", tags=["models"], dependencies=[needs(Scope.MODELS_READ, Scope.MODELS_WRITE)]
+)
 
 
 @router.post(
