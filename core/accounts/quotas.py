@@ -4,10 +4,11 @@ What is asked for beyond a limit is refused with the figures; jobs beyond `runni
 checks lock the owner's row, so that requests at the same moment cannot pass a limit together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.accounts.device_time import day_of, next_day, used_today
@@ -49,6 +50,12 @@ class Quotas:
 UNLIMITED = Quotas()
 
 
+def set_limits(owner: Owner, limits: Mapping[str, int | None]) -> None:
+    """Give the owner limits of its own, by their names in `Quotas`; None gives back that of the settings."""
+    for name, limit in limits.items():
+        setattr(owner, f"max_{name}", limit)
+
+
 @dataclass(frozen=True)
 class Usage:
     """What an owner has and uses at a moment, as `Quotas` counts it."""
@@ -69,6 +76,14 @@ def usage(session: Session, owner_id: str) -> Usage:
     )
 
 
+def hold(session: Session, owner_id: str) -> None:
+    """Let no other check about this owner pass until this transaction ends.
+
+    For transactions that lock rows of the owner before they check: all take the owner first.
+    """
+    _locked(session, owner_id)
+
+
 def check_new_job(session: Session, owner_id: str, defaults: Quotas) -> None:
     """Raise QuotaExceeded when the owner may queue no further job."""
     limits = defaults.of(_locked(session, owner_id))
@@ -84,19 +99,20 @@ def check_new_job(session: Session, owner_id: str, defaults: Quotas) -> None:
             remedy = "the count begins anew at midnight UTC"
             what = "device seconds of today"
             raise _exceeded("device_seconds", what, used, limits.device_seconds, remedy, next_day(at))
-    _check_stored(session, owner_id, limits, full=True)
+    _check_bytes(session, owner_id, limits, more=1)
 
 
 def check_stored(session: Session, owner_id: str, defaults: Quotas) -> None:
     """Raise QuotaExceeded when the owner's files, with those of this transaction, are more than allowed."""
-    _check_stored(session, owner_id, defaults.of(_locked(session, owner_id)))
+    session.flush()
+    _check_bytes(session, owner_id, defaults.of(_locked(session, owner_id)))
 
 
 def check_room(session: Session, owner_id: str, defaults: Quotas) -> None:
     """Raise QuotaExceeded when there is no room for a further byte; reads only, so before a body is read."""
     owner = session.get(Owner, owner_id)
     if owner is not None:
-        _check_stored(session, owner_id, defaults.of(owner), full=True)
+        _check_bytes(session, owner_id, defaults.of(owner), more=1)
 
 
 def may_start(defaults: Quotas, at: datetime) -> ColumnElement[bool]:
@@ -119,12 +135,16 @@ def may_start(defaults: Quotas, at: datetime) -> ColumnElement[bool]:
 
 
 def take_running(session: Session, owner_id: str, defaults: Quotas) -> bool:
-    """Whether the owner may have one more running job, now that no other claim decides about the same owner."""
+    """Whether the owner may have one more running job, asked by a claim that holds a row of theirs.
+
+    False also while somebody else decides about this owner: who waited here for a lock could be waited for.
+    """
     owner = session.get(Owner, owner_id)
     if owner is None or defaults.of(owner).running_jobs is None:
         return True
-    limit = defaults.of(_locked(session, owner_id)).running_jobs
-    return limit is None or _count(session, owner_id, Job.status.in_(HELD)) < limit
+    owner = session.scalars(_lock(owner_id, skip_locked=True)).one_or_none()
+    limit = None if owner is None else defaults.of(owner).running_jobs
+    return limit is not None and _count(session, owner_id, Job.status.in_(HELD)) < limit
 
 
 def stored_bytes(session: Session, owner_id: str) -> int:
@@ -135,11 +155,11 @@ def stored_bytes(session: Session, owner_id: str) -> int:
     return int(session.scalars(select(func.coalesce(func.sum(each.c.bytes), 0))).one())
 
 
-def _check_stored(session: Session, owner_id: str, limits: Quotas, *, full: bool = False) -> None:
+def _check_bytes(session: Session, owner_id: str, limits: Quotas, *, more: int = 0) -> None:
     if limits.stored_bytes is None:
         return
     used = stored_bytes(session, owner_id)
-    if used > limits.stored_bytes or (full and used == limits.stored_bytes):
+    if used + more > limits.stored_bytes:
         remedy = "delete models, datasets or jobs"
         raise _exceeded("stored_bytes", "stored bytes", used, limits.stored_bytes, remedy)
 
@@ -147,7 +167,7 @@ def _check_stored(session: Session, owner_id: str, limits: Quotas, *, full: bool
 def _exceeded(
     quota: str, what: str, used: int, limit: int, remedy: str, frees_at: datetime | None = None
 ) -> QuotaExceeded:
-    message = f"{used:,} of {limit:,} {what} are used: {remedy}."
+    message = f"The limit of {limit:,} {what} is reached ({used:,}): {remedy}."
     return QuotaExceeded(message, quota=quota, limit=limit, used=used, frees_at=frees_at)
 
 
@@ -157,9 +177,13 @@ def _count(session: Session, owner_id: str, condition: ColumnElement[bool]) -> i
 
 
 def _locked(session: Session, owner_id: str) -> Owner:
-    # Not against the key share lock that a new row of theirs takes on the owner: only checks wait for checks.
-    query = select(Owner).where(Owner.id == owner_id).with_for_update(key_share=True)
-    owner = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    owner = session.scalars(_lock(owner_id)).one_or_none()
     if owner is None:
         raise NotFound(f"There is no owner {owner_id}.")
     return owner
+
+
+def _lock(owner_id: str, *, skip_locked: bool = False) -> Select[Owner]:
+    # Not against the key share lock that a new row of theirs takes on the owner: only checks wait for checks.
+    query = select(Owner).where(Owner.id == owner_id).with_for_update(key_share=True, skip_locked=skip_locked)
+    return query.execution_options(populate_existing=True)
