@@ -10,6 +10,7 @@ from functools import cached_property
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -82,10 +83,14 @@ class Rates:
 
     @cached_property
     def _shared(self) -> SlidingWindowCounterRateLimiter:
-        options = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-        retry = Retry(NoBackoff(), 0)
-        storage = RedisStorage(self._redis_url or "", key_prefix="prunery-rate", retry=retry, **options)
-        return SlidingWindowCounterRateLimiter(storage)
+        url = self._redis_url or ""
+        pool = ConnectionPool.from_url(
+            url,
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return SlidingWindowCounterRateLimiter(RedisStorage(url, pool, key_prefix="prunery-rate"))
 
 
 def _take(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerMinute, key_id: str) -> Rate:
