@@ -143,8 +143,9 @@ class PruneryClient:
     ) -> Job:
         """Create a job; `fields` are those of POST /v1/jobs, such as granularity, method, teacher, finetune, seed.
 
-        Either `target_ratio` is given, or `max_quality_drop` among the fields. The same `idempotency_key` with the same request gives the same job; without one, a fresh key still
-        keeps a retry after a lost answer from making two.
+        Either `target_ratio` is given, or `max_quality_drop` among the fields. The same `idempotency_key` with
+        the same request gives the same job; without one, a fresh key still keeps a retry after a lost answer
+        from making two.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         body = _body(model, dataset, target_ratio, fields)
