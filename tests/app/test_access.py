@@ -48,8 +48,8 @@ def test_every_route_refuses_a_key_without_its_scope_and_takes_one_with_it(servi
             others = set(Scope) - {scope, Scope.ADMIN}
             wrong = service.client.request(method, url, headers=headers[min(others)])
             assert problem(wrong, 403, "insufficient_scope")["scope"] == scope
-            for right in (headers[scope], headers[Scope.ADMIN]):
-                assert service.client.request(method, url, headers=right).status_code != 403, (method, path)
+            right = service.client.request(method, url, headers=headers[scope])
+            assert right.status_code != 403, (method, path)
             walked.add(scope)
     assert walked == set(Scope)
     denied = service.client.get("/v1/audit", params={"limit": 100}).json()["data"]

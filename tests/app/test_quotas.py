@@ -41,8 +41,8 @@ def figures(document: dict[str, Any]) -> tuple[str, int, int]:
 
 def test_a_job_too_many_in_the_queue(limited: Limited) -> None:
     service = limited(max_queued_jobs=1)
-    job_id = service.job()["id"]
     body, key = service.request(), {"Idempotency-Key": "again"}
+    job_id = service.client.post("/v1/jobs", json=body).json()["id"]
     refused = problem(service.client.post("/v1/jobs", json=body, headers=key), 429, "quota_exceeded")
     assert figures(refused) == ("queued_jobs", 1, 1)
     assert refused["frees_at"] is None
@@ -55,10 +55,11 @@ def test_a_job_too_many_in_the_queue(limited: Limited) -> None:
 
 def test_an_owner_may_have_other_limits(limited: Limited) -> None:
     service = limited(max_queued_jobs=0)
-    problem(service.client.post("/v1/jobs", json=service.request()), 429, "quota_exceeded")
+    body = service.request()
+    problem(service.client.post("/v1/jobs", json=body), 429, "quota_exceeded")
     with service.services.database.write() as session:
         set_limits(get_owner(session, service.owner_id), {"queued_jobs": 1})
-    service.job()
+    assert service.client.post("/v1/jobs", json=body).status_code == 202
     assert service.client.get("/v1/account").json()["quotas"]["queued_jobs"] == {"used": 1, "limit": 1}
 
 
@@ -82,14 +83,15 @@ def test_more_bytes_than_may_be_stored(limited: Limited) -> None:
 
 def test_device_time_of_a_day(limited: Limited) -> None:
     service = limited(max_device_seconds=100)
-    service.job()
+    body = service.request()
+    service.client.post("/v1/jobs", json=body)
     service.finish(service.claim(), {"report.json": b"{}"})
     with service.services.database.write() as session:
         at = now(session)
         used = session.get_one(DeviceUse, (service.owner_id, at.date()))
         assert used.seconds < 10
         used.seconds = 100
-    refused = problem(service.client.post("/v1/jobs", json=service.request()), 429, "quota_exceeded")
+    refused = problem(service.client.post("/v1/jobs", json=body), 429, "quota_exceeded")
     assert figures(refused) == ("device_seconds", 100, 100)
     midnight = (at + timedelta(days=1)).date()
     assert refused["frees_at"] == f"{midnight}T00:00:00.000Z"
