@@ -1,12 +1,14 @@
 """What routes ask for by type: the services, the caller, and ids that can exist."""
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator
 
+from app.http.envelope import add_headers, request_id
 from app.http.problem import Problem
 from app.services import Services
 from core.accounts.repository import Caller, authenticate
@@ -28,25 +30,23 @@ def get_services(request: Request) -> Services:
 Door = Annotated[Services, Depends(get_services)]
 
 
-def get_caller(
-    services: Door, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Caller:
-    """Who asks, by the API key; raises Unauthorized."""
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+def get_caller(request: Request, services: Door, credentials: Credentials) -> Caller:
+    """Who asks, by the API key, within its rate of requests; raises Unauthorized or RateLimited."""
     if credentials is None:
         raise Unauthorized("An API key is needed: send it as `Authorization: Bearer prn_live_...`.")
     with services.database.read() as session:
-        return authenticate(session, credentials.credentials)
+        caller = authenticate(session, credentials.credentials)
+    services.last_use.note(caller.key_id)
+    rate = services.rates.take(caller.key_id)
+    add_headers(request.scope, rate.headers)
+    rate.require()
+    return replace(caller, request_id=request_id(request.scope))
 
 
 Asker = Annotated[Caller, Depends(get_caller)]
-
-
-def get_scraper(
-    services: Door, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> None:
-    """Who reads the metrics: whoever has a key, or anybody where the settings say so; raises Unauthorized."""
-    if not services.settings.metrics_public:
-        get_caller(services, credentials)
 
 
 async def require_json(request: Request, _caller: Asker) -> None:
@@ -88,4 +88,5 @@ def _path(prefix: Prefix, noun: str) -> Any:
 JobId = Annotated[str, _path("job", "job"), _possible("job", "job")]
 ModelId = Annotated[str, _path("mdl", "model"), _possible("mdl", "model")]
 DatasetId = Annotated[str, _path("dst", "dataset"), _possible("dst", "dataset")]
+KeyId = Annotated[str, _path("key", "key"), _possible("key", "key")]
 ArtifactId = Annotated[str, _path("art", "artifact"), _possible("art", "artifact")]

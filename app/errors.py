@@ -1,7 +1,7 @@
 """Every error of the rooms below as a problem document: one table, one place."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +13,7 @@ from app.http.envelope import request_id
 from app.http.pointers import field_error
 from app.http.problem import FieldError, Problem
 from core import errors as ledger
+from core.clock import rfc3339
 from pruning.errors import PruningError, TargetUnreachable
 
 E = TypeVar("E", bound=Exception)
@@ -23,6 +24,9 @@ _STATUS: dict[type[ledger.LedgerError], int] = {
     ledger.NotReady: 409,
     ledger.InvalidRequest: 422,
     ledger.Unauthorized: 401,
+    ledger.Forbidden: 403,
+    ledger.QuotaExceeded: 429,
+    ledger.RateLimited: 429,
     ledger.IdempotencyMismatch: 422,
     ledger.IdempotencyInFlight: 409,
     ledger.StorageFull: 507,
@@ -82,9 +86,26 @@ def from_ledger(error: ledger.LedgerError) -> Problem:
                 error.code,
                 error.message,
                 errors=_at(error.param, error.code, error.message),
-                headers=_HEADERS.get(kind),
+                headers=_headers(error) or _HEADERS.get(kind),
+                extra=_figures(error),
             )
     raise error
+
+
+def _figures(error: ledger.LedgerError) -> dict[str, Any]:
+    """Members of the document beside the text, for a program to act on."""
+    if isinstance(error, ledger.Forbidden):
+        return {"scope": error.scope}
+    if isinstance(error, ledger.QuotaExceeded):
+        frees_at = None if error.frees_at is None else rfc3339(error.frees_at)
+        return {"quota": error.quota, "limit": error.limit, "used": error.used, "frees_at": frees_at}
+    return {}
+
+
+def _headers(error: ledger.LedgerError) -> dict[str, str]:
+    if isinstance(error, ledger.RateLimited):
+        return {"Retry-After": str(error.retry_seconds)}
+    return {}
 
 
 def from_engine(error: PruningError) -> Problem:

@@ -8,13 +8,17 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors
+from app.access import require_declared
+from app.account import routes as account
 from app.artifacts import routes as artifacts
+from app.audit import routes as audit
 from app.datasets import routes as datasets
 from app.health import routes as health
 from app.http.body_limit import BodyLimit
 from app.http.envelope import Envelope
 from app.jobs import event_routes as events
 from app.jobs import routes as jobs
+from app.keys import routes as keys
 from app.methods import routes as methods
 from app.metrics import routes as metrics
 from app.models import routes as models
@@ -32,7 +36,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, workers, metrics)
+_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, account, keys, audit, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     for room in _ROOMS:
         app.include_router(room.router)
+    require_declared(app)
     errors.install(app)
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's way to extend its document
     app.add_middleware(BodyLimit, maximum=settings.max_body_bytes)
@@ -70,6 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
     services.doorbell.start()
+    services.last_use.start()
     reconciler.start()
     try:
         yield
@@ -77,4 +83,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.feed.close()
         reconciler.stop()
         services.doorbell.stop()
+        services.last_use.stop()
         services.database.dispose()

@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.http.problem import ProblemDocument
+from app.access import declared
+from app.http.problem import ProblemDocument, problems
 
 _TAGS = {
     "models": "Transformer models, uploaded file by file or named on the hub.",
@@ -13,6 +14,7 @@ _TAGS = {
     "jobs": "One request to prune a model, from the queue to its end.",
     "events": "What happens to a job while it runs.",
     "artifacts": "The files of a result.",
+    "account": "API keys with their scopes, limits, and who changed what.",
     "methods": "How models can be pruned.",
     "health": "The service itself.",
     "operations": "The workers, and how the service fares as a whole.",
@@ -20,7 +22,7 @@ _TAGS = {
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of `app`, with the problem documents that every route may answer; made once."""
+    """The OpenAPI document of `app`, with the problem documents and the scopes of every route; made once."""
     if app.openapi_schema is not None:
         return app.openapi_schema
     made = get_openapi(
@@ -39,5 +41,18 @@ def document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     made["components"]["schemas"] = dict(sorted(schemas.items()))
+    _add_access(app, made["paths"])
     app.openapi_schema = made
     return made
+
+
+def _add_access(app: FastAPI, paths: dict[str, Any]) -> None:
+    """Say of every operation which scopes it needs, and how it refuses keys that lack them or ask too often."""
+    for path, method, scopes in declared(app):
+        if scopes is None:
+            continue
+        operation = paths[path][method.lower()]
+        operation["security"] = [dict.fromkeys(each, scopes) for each in operation["security"]]
+        refusals = problems(*((403, 429) if scopes else (429,)))
+        answers = operation["responses"] | {str(status): answer for status, answer in refusals.items()}
+        operation["responses"] = dict(sorted(answers.items()))

@@ -7,7 +7,10 @@ from functools import partial
 import anyio
 
 from app.doorbell import Doorbell
+from app.http.rates import Rates
 from app.jobs.feed import Feed
+from core.accounts.last_use import LastUse
+from core.accounts.quotas import Quotas
 from core.artifacts.local import LocalStore
 from core.artifacts.store import Store
 from core.assets.hub import HubClient
@@ -21,7 +24,10 @@ CONCURRENT_UPLOADS = 16
 
 @dataclass(frozen=True)
 class Services:
-    """The settings and everything made from them. `hub` is None where the hub is switched off."""
+    """The settings and everything made from them. `hub` is None where the hub is switched off.
+
+    `quotas` are the limits of owners who have none of their own.
+    """
 
     settings: Settings
     database: Database
@@ -30,6 +36,9 @@ class Services:
     doorbell: Doorbell
     feed: Feed
     ended_jobs: EndedJobs
+    quotas: Quotas
+    rates: Rates
+    last_use: LastUse
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -44,6 +53,9 @@ class Services:
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),
             ended_jobs=EndedJobs(database),
+            quotas=Quotas.from_settings(settings),
+            rates=Rates.from_settings(settings),
+            last_use=LastUse(database),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

@@ -1,12 +1,19 @@
 """Where the commands print: results to standard output, progress and remarks to standard error."""
 
+from datetime import datetime
+
 from rich.console import Console
 from rich.table import Table
 
 out = Console()
 said = Console(stderr=True)
 
-_WIDE = 200
+_WIDE = 240
+
+
+def moment(at: datetime | None) -> str:
+    """A moment (UTC) in a table; nothing for none."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
 
 
 def print_table(table: Table) -> None:

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import backup, jobs, keys, service
+from cli import audit, backup, jobs, keys, owners, service
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
 from client import ApiProblem, ClientError, LocalFileProblem
@@ -30,7 +30,9 @@ application.command()(service.migrate)
 application.command()(doctor)
 application.command()(backup.backup)
 application.command()(backup.restore)
+application.add_typer(owners.application, name="owners")
 application.add_typer(keys.application, name="keys")
+application.command()(audit.audit)
 application.command()(jobs.submit)
 application.command()(jobs.watch)
 application.command("list")(jobs.list_jobs)

@@ -1,5 +1,6 @@
 """A typed HTTP client of the service, `PruneryClient`. Needs httpx and pydantic, nothing of the service."""
 
+from client.account import Account, AuditRecord, Key, NewKey
 from client.client import PruneryClient
 from client.errors import (
     ApiProblem,
@@ -28,8 +29,10 @@ from client.replies import (
 )
 
 __all__ = [
+    "Account",
     "ApiProblem",
     "Artifact",
+    "AuditRecord",
     "ClientError",
     "Dataset",
     "DownloadBroken",
@@ -37,11 +40,13 @@ __all__ = [
     "FieldProblem",
     "Job",
     "JobError",
+    "Key",
     "LocalFileProblem",
     "MethodInfo",
     "Metric",
     "Metrics",
     "Model",
+    "NewKey",
     "Notice",
     "Proposal",
     "PruneryClient",

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from pydantic import TypeAdapter
 
 from client import downloads, events, uploads
+from client.account import AccountClient
 from client.errors import WaitTimeout
+from client.paging import paged
 from client.replies import (
     Artifact,
     Dataset,
@@ -21,7 +22,6 @@ from client.replies import (
     MethodInfo,
     Metrics,
     Model,
-    Page,
     Proposal,
     Version,
     Worker,
@@ -37,7 +37,7 @@ class PruneryClient:
 
     Without arguments it reads PRUNERY_URL (default http://127.0.0.1:8000) and PRUNERY_API_KEY. Every method
     raises `ApiProblem` when the service refuses and `Unreachable` when it does not answer, also after
-    `retries` retries.
+    `retries` retries. Keys and limits are at `account`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class PruneryClient:
             retries=retries,
             transport=transport,
         )
+        self.account = AccountClient(self._transport)
 
     def close(self) -> None:
         """Close the connections."""
@@ -142,10 +143,9 @@ class PruneryClient:
     ) -> Job:
         """Create a job; `fields` are those of POST /v1/jobs, such as granularity, method, teacher, finetune, seed.
 
-        Either `target_ratio` is given, or `max_quality_drop` among the fields.
-
-        The same `idempotency_key` with the same request gives the same job; without one, a fresh key still
-        keeps a retry after a lost answer from making two.
+        Either `target_ratio` is given, or `max_quality_drop` among the fields. The same `idempotency_key` with
+        the same request gives the same job; without one, a fresh key still keeps a retry after a lost answer
+        from making two.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         body = _body(model, dataset, target_ratio, fields)
@@ -241,16 +241,7 @@ class PruneryClient:
         return self._transport.request("POST", f"/v1/{collection}/{created['id']}/complete")
 
     def _pages(self, path: str, item: type[Item], filters: Mapping[str, str] | None = None) -> Iterator[Item]:
-        adapter: TypeAdapter[Page[Item]] = TypeAdapter(Page[item])  # type: ignore[valid-type]
-        cursor: dict[str, str] = {}
-        while True:
-            page = adapter.validate_json(
-                self._transport.request("GET", path, params={**(filters or {}), **cursor}).content
-            )
-            yield from page.data
-            if not page.has_more or page.next_cursor is None:
-                return
-            cursor = {"cursor": page.next_cursor}
+        return paged(self._transport, path, item, filters)
 
 
 def _body(

@@ -10,7 +10,7 @@ import httpx
 
 from client.errors import ApiProblem, Unreachable
 
-_BUSY = frozenset({429, 502, 503, 504})
+_BUSY = frozenset({502, 503, 504})
 _LONGEST_PAUSE = 10.0
 
 Parameters = Mapping[str, str | int | bool]
@@ -84,7 +84,7 @@ class Transport:
                     raise self._unreachable(error) from error
                 time.sleep(pause(attempt))
                 continue
-            if response.status_code not in _BUSY or attempt == self.retries:
+            if not _busy(response) or attempt == self.retries:
                 return _accepted(response)
             time.sleep(pause(attempt, response.headers.get("retry-after")))
         raise AssertionError("the last try returns or raises")
@@ -110,6 +110,13 @@ def pause(attempt: int, retry_after: str | None = None) -> float:
         return min(float(retry_after), _LONGEST_PAUSE)
     longest: float = min(0.25 * 2.0**attempt, _LONGEST_PAUSE)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def _busy(response: httpx.Response) -> bool:
+    """Whether the same request can do better soon. A full quota, which is 429 without a time, does not empty itself."""
+    return response.status_code in _BUSY or (
+        response.status_code == 429 and "retry-after" in response.headers
+    )
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:

@@ -1,5 +1,7 @@
 """The ledger's errors. Each has a stable `code`; the JSON pointer `param` names a field of the request."""
 
+from datetime import datetime
+
 
 class LedgerError(Exception):
     """Base of every error that the ledger raises on purpose."""
@@ -42,6 +44,41 @@ class Unauthorized(LedgerError):
     """No key, or a key that is not (or no longer) valid."""
 
     code = "unauthorized"
+
+
+class Forbidden(LedgerError):
+    """The key is valid, and may not do this; `scope` names what it would need."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class QuotaExceeded(LedgerError):
+    """The owner has or uses as much as allowed; `frees_at` is when that changes by itself, where it does."""
+
+    code = "quota_exceeded"
+
+    def __init__(
+        self, message: str, *, quota: str, limit: int, used: int, frees_at: datetime | None = None
+    ) -> None:
+        super().__init__(message)
+        self.quota = quota
+        self.limit = limit
+        self.used = used
+        self.frees_at = frees_at
+
+
+class RateLimited(LedgerError):
+    """Too many requests with one key; the next one may come after `retry_seconds`."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class IdempotencyMismatch(LedgerError):

@@ -128,6 +128,22 @@ class Settings(BaseSettings):
     )
     max_dataset_rows: int = Field(default=5_000_000, ge=2, description="Most rows of one data file.")
 
+    max_queued_jobs: int = Field(default=1000, ge=0, description="Most jobs that an owner may have waiting.")
+    max_running_jobs: int | None = Field(
+        default=None, ge=0, description="Most jobs of an owner that run at a time; others wait; default: all."
+    )
+    max_stored_bytes: int = Field(
+        default=200 * GIB, ge=0, description="Most bytes of an owner's models, datasets and results."
+    )
+    max_device_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most seconds times devices of an owner's jobs from midnight to midnight UTC; default: any.",
+    )
+    requests_per_minute: int = Field(
+        default=1200, ge=0, description="Requests that one API key may make in a minute; 0: any number."
+    )
+
     hub_enabled: bool = Field(
         default=True, description="Whether requests may name models and datasets of the hub."
     )
@@ -143,6 +159,9 @@ class Settings(BaseSettings):
     )
     idempotency_hours: float = Field(
         default=24, ge=24, description="How long an Idempotency-Key is remembered."
+    )
+    audit_days: float = Field(
+        default=365, gt=0, description="How long the audit log remembers who changed what."
     )
     events_per_job: int = Field(
         default=10_000, ge=100, description="Events kept of one job; progress is thinned out first."

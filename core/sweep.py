@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from core.artifacts.store import Store
 from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
+from core.audit.log import forget_old
 from core.clock import now
 from core.db import Database
 from core.db.writes import rows_changed
@@ -30,6 +31,7 @@ class Swept:
     objects: int
     work_folders: int
     workers: int
+    audit_records: int
 
 
 def sweep(database: Database, store: Store, settings: Settings) -> Swept:
@@ -40,11 +42,12 @@ def sweep(database: Database, store: Store, settings: Settings) -> Swept:
         keys = rows_changed(session, delete(IdempotencyKey).where(IdempotencyKey.expires_at <= at))
         uploads = _unfinished_uploads(session, settings)
         workers = forget_silent(session, seconds=age)
+        records = forget_old(session, days=settings.audit_days)
     store.discard_unpublished(older_seconds=age)
     # An object that is put and named while this runs is younger than `age`, and stays.
     unnamed = [sha256 for sha256 in store.objects() if not _is_named(database, sha256)]
     objects = sum(store.delete(sha256, unused_seconds=age) for sha256 in unnamed)
-    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers)
+    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers, records)
 
 
 def _unfinished_uploads(session: Session, settings: Settings) -> int:

@@ -1,11 +1,25 @@
 """Every table of the ledger in one place, for migrations."""
 
-from core.accounts.tables import ApiKey, Owner
+from core.accounts.tables import ApiKey, DeviceUse, Owner
 from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, Dataset, Model
+from core.audit.tables import AuditRecord
 from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
 from core.workers.tables import Worker
 
-TABLES = (Owner, ApiKey, Model, Dataset, AssetFile, Job, JobEvent, IdempotencyKey, Artifact, Worker)
+TABLES = (
+    Owner,
+    ApiKey,
+    DeviceUse,
+    AuditRecord,
+    Model,
+    Dataset,
+    AssetFile,
+    Job,
+    JobEvent,
+    IdempotencyKey,
+    Artifact,
+    Worker,
+)
 METADATA = Base.metadata

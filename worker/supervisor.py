@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from core.accounts.quotas import Quotas
 from core.errors import DatabaseUnavailable, LeaseLost
 from core.jobs import leases
 from core.jobs.leases import Claim, JobError, Token
@@ -78,6 +79,7 @@ class Supervisor:
                 worker_id=self._worker_id,
                 queues=TAKEN_BY[settings.worker_queue],
                 lease_seconds=settings.lease_seconds,
+                quotas=Quotas.from_settings(settings),
             )
 
     def _run(self, claim: Claim, heartbeat: Heartbeat, preempted: Callable[[], bool]) -> Ending | Finished:

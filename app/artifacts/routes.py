@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.access import needs
 from app.artifacts.archive import Archive, Member
 from app.deps import ArtifactId, Asker, Door, JobId
 from app.http.conditional import matches, strong
@@ -16,13 +17,14 @@ from app.jobs.schemas import ArtifactList
 from app.jobs.views import artifact_view
 from app.services import Services
 from core.accounts.repository import Caller
+from core.accounts.scopes import Scope
 from core.artifacts import repository
 from core.artifacts.tables import Artifact
 from core.errors import Conflict, NotReady
 from core.jobs import repository as jobs
 from core.jobs.states import ACTIVE, Status
 
-router = APIRouter(tags=["artifacts"])
+router = APIRouter(tags=["artifacts"], dependencies=[needs(Scope.ARTIFACTS_READ)])
 
 MODEL_FOLDER = "model/"
 _TAR = "application/x-tar"

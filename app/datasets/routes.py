@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from app.access import needs
 from app.assets import RAW_BODY, UPLOADED
 from app.datasets.complete import complete
 from app.datasets.schemas import Completion, DatasetView, NewDataset
@@ -14,12 +15,17 @@ from app.http.pagination import Cursor, Limit, Listing, listing
 from app.http.problem import problems
 from app.hub import resolve_dataset
 from app.uploads import take_file
+from core.accounts import quotas
+from core.accounts.scopes import Scope
 from core.assets import repository
 from core.assets.names import check_dataset_name
 from core.assets.tables import Dataset
+from core.audit import log as audit
 from pruning.spec import Columns
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(
+    prefix="/v1/datasets", tags=["datasets"], dependencies=[needs(Scope.DATASETS_READ, Scope.DATASETS_WRITE)]
+)
 
 
 @router.post(
@@ -44,6 +50,8 @@ def create_dataset(
             dataset = repository.create_dataset(session, owner_id=caller.owner_id, name=body.name or "")
         else:
             dataset = repository.hub_dataset(session, caller.owner_id, info)
+            quotas.check_stored(session, caller.owner_id, services.quotas)
+        audit.record(session, caller, "dataset.create", dataset.id)
         view = DatasetView.of(dataset, repository.files_of(session, dataset))
     response.headers["Location"] = f"{base_url(request, services.settings)}/v1/datasets/{dataset.id}"
     return view
@@ -95,7 +103,7 @@ async def upload_dataset_file(
         request,
         services,
         Dataset,
-        caller.owner_id,
+        caller,
         dataset_id,
         name,
         max_file_bytes=settings.max_dataset_bytes,
@@ -115,7 +123,7 @@ def complete_dataset(
 ) -> DatasetView:
     """Check every row and say what was found; name the columns when their names are not usual ones."""
     columns = Columns() if body is None else body.columns
-    return complete(services, caller.owner_id, dataset_id, columns)
+    return complete(services, caller, dataset_id, columns)
 
 
 @router.delete(
@@ -129,3 +137,4 @@ def delete_dataset(services: Door, caller: Asker, dataset_id: DatasetId) -> None
     """Forget the dataset; 409 while a job that is not over uses it."""
     with services.database.write() as session:
         repository.delete(session, Dataset, caller.owner_id, dataset_id)
+        audit.record(session, caller, "dataset.delete", dataset_id)

@@ -7,11 +7,12 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from app.access import no_key
 from app.deps import Door
 from app.http.problem import Problem, problems
 from core.errors import LedgerError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[no_key])
 _log = logging.getLogger(__name__)
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,7 @@ from core.logs import log_about
 
 _REQUEST_ID = "prunery.request_id"
 _HEAD = "prunery.head"
+_HEADERS = "prunery.headers"
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger(__name__)
 
@@ -24,6 +26,11 @@ def request_id(scope: Scope) -> str:
 def is_head(scope: Scope) -> bool:
     """Whether the client asked for the headers alone, so that a streaming route need not start its stream."""
     return bool(scope.get(_HEAD))
+
+
+def add_headers(scope: Scope, headers: Mapping[str, str]) -> None:
+    """Put headers on the reply to this request, whatever it will be."""
+    scope[_HEADERS].update(headers)
 
 
 class Envelope:
@@ -43,8 +50,15 @@ class Envelope:
         offered = Headers(scope=scope).get("x-request-id", "")
         name = offered if _ACCEPTABLE.fullmatch(offered) else f"req_{secrets.token_hex(8)}"
         head = scope["method"] == "HEAD"
-        inner = {**scope, _REQUEST_ID: name, _HEAD: head, "method": "GET" if head else scope["method"]}
-        reply = _Reply(send, name, head=head)
+        headers: dict[str, str] = {}
+        inner = {
+            **scope,
+            _REQUEST_ID: name,
+            _HEAD: head,
+            _HEADERS: headers,
+            "method": "GET" if head else scope["method"],
+        }
+        reply = _Reply(send, name, headers, head=head)
         with log_about(request_id=name):
             try:
                 await self._app(inner, receive, reply.send)
@@ -59,9 +73,10 @@ class Envelope:
 class _Reply:
     """The way back to the client, with the headers that every reply has."""
 
-    def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
+    def __init__(self, send: Send, request_id: str, headers: Mapping[str, str], *, head: bool) -> None:
         self._send = send
         self._request_id = request_id
+        self._headers = headers
         self._head = head
         self.started = False
 
@@ -69,6 +84,7 @@ class _Reply:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
+            headers.update(self._headers)
             headers["X-Request-ID"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "private, no-cache")

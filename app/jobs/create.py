@@ -12,10 +12,12 @@ from app.jobs.schemas import Choice
 from app.jobs.teacher import check_tokenizers
 from app.jobs.views import choice, job_view
 from app.services import Services
+from core.accounts import quotas
 from core.accounts.repository import Caller
 from core.assets.files import FileRecord
 from core.assets.repository import files_of
 from core.assets.tables import Dataset
+from core.audit import log as audit
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
 from pruning.data.rows import DataSummary
@@ -131,6 +133,7 @@ def _write(
             replay = idempotency.begin(session, repeatable, hours=settings.idempotency_hours)
             if replay is not None:
                 return Created(replay.response, replayed=True)
+        quotas.check_new_job(session, caller.owner_id, services.quotas)
         new = NewJob(
             request=request.as_sent() | shown,
             spec=proposal.spec.model_dump(mode="json"),
@@ -146,6 +149,8 @@ def _write(
             run_timeout_seconds=request.timeout_s or settings.run_timeout_seconds,
         )
         job = repository.create(session, caller.owner_id, new)
+        quotas.check_stored(session, caller.owner_id, services.quotas)
+        audit.record(session, caller, "job.create", job.id)
         document = job_view(job, repository.queue_position(session, job), base).model_dump(mode="json")
         if repeatable is not None:
             idempotency.complete(session, repeatable, status=202, response=document, job_id=job.id)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from app.access import needs
 from app.deps import Asker, Door, JobId
 from app.http.accept import choose
 from app.http.envelope import is_head
@@ -15,10 +16,11 @@ from app.jobs.stream import Batch, ReadBatch, next_batch, server_sent_events
 from app.jobs.views import event_view
 from app.services import Services
 from core.accounts.repository import Caller
+from core.accounts.scopes import Scope
 from core.jobs import repository
 from core.jobs.states import TERMINAL
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events"], dependencies=[needs(Scope.JOBS_READ)])
 
 JSON, STREAM = "application/json", "text/event-stream"
 MAX_WAIT_SECONDS = 30

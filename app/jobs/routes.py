@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from app.access import needs
 from app.deps import Asker, Door, IdempotencyKey, JobId, JsonBody
 from app.http.conditional import matches, strong
 from app.http.links import base_url
@@ -14,11 +15,13 @@ from app.jobs import create, views
 from app.jobs.request import JobRequest
 from app.jobs.schemas import Choice, JobView
 from app.services import Services
+from core.accounts.scopes import Scope
+from core.audit import log as audit
 from core.jobs import repository
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[needs(Scope.JOBS_READ, Scope.JOBS_WRITE)])
 
 POLL_SECONDS = "2"
 _RETRY_AFTER = {
@@ -143,6 +146,7 @@ def cancel_job(request: Request, services: Door, caller: Asker, job_id: JobId) -
     """Stop a job: at once when it waits, within seconds when it runs. Asking again changes nothing."""
     with services.database.write() as session:
         job = repository.cancel(session, caller.owner_id, job_id)
+        audit.record(session, caller, "job.cancel", job_id)
     status = 200 if job.status in TERMINAL else 202
     return _reply(request, services, job, None, status=status, headers=_retry(job))
 
@@ -158,6 +162,7 @@ def delete_job(services: Door, caller: Asker, job_id: JobId) -> None:
     """Forget a job that is over, its events and its artifacts."""
     with services.database.write() as session:
         repository.delete(session, caller.owner_id, job_id)
+        audit.record(session, caller, "job.delete", job_id)
 
 
 def _retry(job: Job) -> dict[str, str]:

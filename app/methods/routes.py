@@ -3,17 +3,17 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Response
 from pydantic import BaseModel
 
-from app.deps import get_caller
+from app.access import any_key
 from app.http.conditional import matches, strong
 from app.http.problem import Responses, problems
 from app.methods.schemas import MethodList, MethodView
 from core.errors import NotFound
 from pruning.planning import catalogue
 
-router = APIRouter(prefix="/v1/methods", tags=["methods"], dependencies=[Depends(get_caller)])
+router = APIRouter(prefix="/v1/methods", tags=["methods"], dependencies=[any_key])
 
 IfNoneMatch = Annotated[str | None, Header(description="An ETag; 304 when it is still the right one.")]
 UNCHANGED: Responses = {304: {"description": "Not Modified"}}

@@ -25,6 +25,7 @@ class Scrape(Collector):
     active: Sequence[ActiveJobs]
     totals: Totals
     workers: Sequence[WorkerState]
+    rate_fallbacks: int
 
     def collect(self) -> Iterator[Family]:
         """The families, always in the same order."""
@@ -33,6 +34,11 @@ class Scrape(Collector):
         yield _histogram("prunery_job_wait_seconds", "From creation to the first attempt.", self.totals.wait)
         yield _histogram("prunery_job_run_seconds", "From the first attempt to the end.", self.totals.run)
         yield from self._workers()
+        yield CounterMetricFamily(
+            "prunery_rate_limit_fallbacks",
+            "Requests that this API process counted by itself because Redis was away.",
+            self.rate_fallbacks,
+        )
 
     def _jobs(self) -> Iterator[Family]:
         found = {(jobs.queue, jobs.status): jobs for jobs in self.active}

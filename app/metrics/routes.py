@@ -5,13 +5,15 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from app.deps import Door, get_scraper
+from app.access import NeedsUnlessPublic
+from app.deps import Door
 from app.http.problem import problems
 from app.metrics.families import Scrape
+from core.accounts.scopes import Scope
 from core.jobs.statistics import active_jobs
 from core.workers.repository import list_workers
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(get_scraper)])
+router = APIRouter(tags=["operations"], dependencies=[Depends(NeedsUnlessPublic(Scope.OPERATIONS_READ))])
 
 _EXAMPLE = 'prunery_jobs{queue="cpu",status="queued"} 3.0\n'
 
@@ -32,5 +34,5 @@ def show_metrics(services: Door) -> PlainTextResponse:
     with services.database.read() as session:
         active, workers = active_jobs(session), list_workers(session)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Scrape(active, services.ended_jobs.totals(), workers))
+    registry.register(Scrape(active, services.ended_jobs.totals(), workers, services.rates.fallbacks))
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

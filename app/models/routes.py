@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from app.access import needs
 from app.assets import RAW_BODY, UPLOADED
 from app.deps import Asker, Door, JsonBody, ModelId
 from app.http.conditional import strong
@@ -14,11 +15,16 @@ from app.hub import resolve_model
 from app.models.complete import complete
 from app.models.schemas import ModelView, NewModel
 from app.uploads import take_file
+from core.accounts import quotas
+from core.accounts.scopes import Scope
 from core.assets import repository
 from core.assets.names import check_model_name
 from core.assets.tables import Model
+from core.audit import log as audit
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(
+    prefix="/v1/models", tags=["models"], dependencies=[needs(Scope.MODELS_READ, Scope.MODELS_WRITE)]
+)
 
 
 @router.post(
@@ -43,6 +49,8 @@ def create_model(
             model = repository.create_model(session, owner_id=caller.owner_id, name=body.name or "")
         else:
             model = repository.hub_model(session, caller.owner_id, info)
+            quotas.check_stored(session, caller.owner_id, services.quotas)
+        audit.record(session, caller, "model.create", model.id)
         view = ModelView.of(model, repository.files_of(session, model))
     response.headers["Location"] = f"{base_url(request, services.settings)}/v1/models/{model.id}"
     return view
@@ -91,7 +99,7 @@ async def upload_model_file(
         request,
         services,
         Model,
-        caller.owner_id,
+        caller,
         model_id,
         name,
         max_file_bytes=settings.max_file_bytes,
@@ -108,7 +116,7 @@ async def upload_model_file(
 )
 def complete_model(services: Door, caller: Asker, model_id: ModelId) -> ModelView:
     """Check that the files are one whole model of a known architecture; then it can be used."""
-    return complete(services, caller.owner_id, model_id)
+    return complete(services, caller, model_id)
 
 
 @router.delete(
@@ -122,3 +130,4 @@ def delete_model(services: Door, caller: Asker, model_id: ModelId) -> None:
     """Forget the model; 409 while a job that is not over uses it."""
     with services.database.write() as session:
         repository.delete(session, Model, caller.owner_id, model_id)
+        audit.record(session, caller, "model.delete", model_id)

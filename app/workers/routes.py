@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter
 
+from app.access import needs
 from app.deps import Asker, Door
 from app.http.problem import problems
 from app.workers.schemas import WorkerList, WorkerView
+from core.accounts.scopes import Scope
 from core.workers.repository import list_workers
 
-router = APIRouter(prefix="/v1/workers", tags=["operations"])
+router = APIRouter(prefix="/v1/workers", tags=["operations"], dependencies=[needs(Scope.OPERATIONS_READ)])
 
 
 @router.get(

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.jobs.states import HELD, Status
 from core.jobs.tables import Job
 
 
-def lock_best(session: Session, queues: Sequence[str], at: datetime) -> Job | None:
-    """The best job that is due: by priority, then whose owner has fewest running, then the oldest.
+def lock_best(
+    session: Session, queues: Sequence[str], at: datetime, allowed: ColumnElement[bool]
+) -> Job | None:
+    """The best job that is due and `allowed`: by priority, then whose owner has fewest running, then the oldest.
 
     Its row is locked. Rows that another transaction has locked are skipped, where the database can do that.
     """
@@ -29,6 +31,7 @@ def lock_best(session: Session, queues: Sequence[str], at: datetime) -> Job | No
             Job.status == Status.QUEUED,
             Job.queue.in_(queues),
             or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at),
+            allowed,
         )
         .order_by(Job.priority.desc(), running, Job.created_at, Job.id)
         .limit(1)

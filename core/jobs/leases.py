@@ -8,6 +8,7 @@ from random import SystemRandom
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.accounts.quotas import UNLIMITED, Quotas, may_start, take_running
 from core.artifacts.tables import Artifact
 from core.clock import now
 from core.db.base import Json
@@ -90,15 +91,22 @@ class JobError:
         return {"code": self.code, "class": self.error_class, "message": self.message, "param": self.param}
 
 
-def claim(session: Session, *, worker_id: str, queues: Sequence[str], lease_seconds: float) -> Claim | None:
-    """Take the best job that is due, as `fairness.lock_best` finds it.
+def claim(
+    session: Session,
+    *,
+    worker_id: str,
+    queues: Sequence[str],
+    lease_seconds: float,
+    quotas: Quotas = UNLIMITED,
+) -> Claim | None:
+    """Take the best job that is due, as `fairness.lock_best` finds it, of an owner whose limits allow it.
 
     Needs a writing session: SQLite's BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip
-    each other's rows. None when nothing is due.
+    each other's rows. `quotas` are the limits of owners without their own. None when nothing may begin.
     """
     at = now(session)
-    job = lock_best(session, queues, at)
-    if job is None:
+    job = lock_best(session, queues, at, may_start(quotas, at))
+    if job is None or not take_running(session, job.owner_id, quotas):
         return None
     values: Json = {
         "attempt": job.attempt + 1,

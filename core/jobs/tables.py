@@ -74,6 +74,7 @@ class Job(Base):
     report: Mapped[Json | None]
     metrics: Mapped[Json] = mapped_column(default=dict)
     worker_id: Mapped[str | None] = mapped_column(String(128))
+    claimed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.services import Services
 from core.accounts.repository import create_key, create_owner
+from core.accounts.scopes import Scope
 from core.artifacts.store import Store
 from core.jobs import leases, repository
 from core.jobs.events import NewEvent
@@ -46,6 +47,12 @@ class Service:
             owner = create_owner(session, name)
             _, key = create_key(session, owner.id, "key")
         return owner.id, {"Authorization": f"Bearer {key}"}
+
+    def further_key(self, *scopes: Scope) -> dict[str, str]:
+        """The headers of a request with a further key of the first owner, which has these scopes."""
+        with self.services.database.write() as session:
+            _, key = create_key(session, self.owner_id, "key", scopes=frozenset(scopes))
+        return {"Authorization": f"Bearer {key}"}
 
     def upload(
         self, collection: str, files: Mapping[str, bytes], headers: Mapping[str, str] | None = None

@@ -46,8 +46,10 @@ def test_every_operation_is_described_and_every_error_is_a_problem(document: dic
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
             }
         if operation["tags"] != ["health"]:
-            assert operation["security"] == [{"ApiKey": []}]
-            assert "401" in errors
+            ((scheme, scopes),) = operation["security"][0].items()
+            assert scheme == "ApiKey"
+            assert {"401", "429"} <= errors
+            assert ("403" in errors) == bool(scopes)
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -87,6 +89,9 @@ def test_replies_keep_to_their_schemas(service: Service, document: dict[str, Any
         "/v1/models": "Listing_ModelView_",
         "/v1/datasets": "Listing_DatasetView_",
         "/v1/workers": "WorkerList",
+        "/v1/keys": "Listing_KeyView_",
+        "/v1/audit": "Listing_AuditView_",
+        "/v1/account": "AccountView",
         "/v1/methods": "MethodList",
         "/v1/methods/leap": "MethodView",
         "/healthz": "Health",
@@ -111,6 +116,7 @@ def test_only_the_described_methods_are_answered_and_allow_names_them(service: S
             model_id="mdl_" + "0" * 26,
             dataset_id="dst_" + "0" * 26,
             artifact_id="art_" + "0" * 26,
+            key_id="key_" + "0" * 26,
             name="config.json",
         )
         methods = {method.upper() for method in described}

@@ -16,6 +16,7 @@ class Server:
 
     def __init__(self) -> None:
         self.busy = 0
+        self.refusal = PlainTextResponse("busy", 503, headers={"Retry-After": "0"})
         self.bodies: list[bytes] = []
         self.keys: list[str] = []
 
@@ -24,7 +25,7 @@ class Server:
         self.keys.append(request.headers["authorization"])
         if self.busy:
             self.busy -= 1
-            return PlainTextResponse("busy", 503, headers={"Retry-After": "0"})
+            return self.refusal
         return PlainTextResponse("done")
 
 
@@ -53,6 +54,18 @@ def test_a_service_that_stays_busy_is_a_refusal(transport: Transport, server: Se
     with pytest.raises(ApiProblem) as caught:
         transport.request("PUT", "/x")
     assert caught.value.status == 503
+    assert len(server.bodies) == 3
+
+
+def test_a_key_that_asks_too_often_waits_and_a_full_quota_is_a_refusal(
+    transport: Transport, server: Server
+) -> None:
+    server.busy, server.refusal = 1, PlainTextResponse("slow down", 429, headers={"Retry-After": "0"})
+    assert transport.request("PUT", "/x").text == "done"
+    server.busy, server.refusal = 1, PlainTextResponse("full", 429)
+    with pytest.raises(ApiProblem) as caught:
+        transport.request("PUT", "/x")
+    assert caught.value.status == 429
     assert len(server.bodies) == 3
 
 

@@ -4,7 +4,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,20 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import JSON, Column, DateTime, Enum, MetaData, Table, insert, inspect, make_url, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    Date,
+    DateTime,
+    Enum,
+    MetaData,
+    Table,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 
 from core.db import make_engine, migrate
 from core.db.migrate import alembic_config
@@ -83,25 +96,52 @@ def test_old_code_works_on_the_new_schema(empty_url: str, old: str) -> None:
     engine.dispose()
 
 
+def test_keys_keep_their_rights_and_going_back_gives_none(empty_url: str) -> None:
+    """Older keys may do everything after 0004; keys that may not are revoked before older code reads them."""
+    config, engine = alembic_config(empty_url), make_engine(empty_url)
+    migrate(empty_url)
+    command.downgrade(config, "0003")
+    with engine.begin() as connection:
+        insert_row = "INSERT INTO {} VALUES ({})"
+        connection.execute(text(insert_row.format("owners (id, name, created_at)", "'o', 'o', '2026-01-01'")))
+        columns = "api_keys (id, owner_id, name, prefix, sha256, created_at)"
+        for key in ("a", "b", "c"):
+            connection.execute(
+                text(insert_row.format(columns, f"'{key}', 'o', 'n', 'p', '{key}', '2026-01-01'"))
+            )
+    command.upgrade(config, "0004")
+    with engine.begin() as connection:
+        assert set(connection.scalars(text("SELECT scopes FROM api_keys"))) == {"admin"}
+        connection.execute(text("UPDATE api_keys SET scopes = 'jobs:read' WHERE id = 'b'"))
+        connection.execute(text("UPDATE api_keys SET expires_at = '2099-01-01' WHERE id = 'c'"))
+    command.downgrade(config, "0003")
+    with engine.begin() as connection:
+        valid = connection.scalars(text("SELECT id FROM api_keys WHERE revoked_at IS NULL"))
+        assert list(valid) == ["a"]
+    engine.dispose()
+
+
 def each(metadata: MetaData) -> list[Table]:
     return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
 
 
-def row(table: Table, text: str) -> dict[str, Any]:
+def row(table: Table, word: str) -> dict[str, Any]:
     """A value for every column; all texts are the same, so that they refer to each other."""
     return {
-        column.name: value(column, METADATA.tables[table.name].c.get(column.name), text) for column in table.c
+        column.name: value(column, METADATA.tables[table.name].c.get(column.name), word) for column in table.c
     }
 
 
-def value(column: Column[Any], now: Column[Any] | None, text: str) -> Any:
+def value(column: Column[Any], now: Column[Any] | None, word: str) -> Any:
     if now is not None and isinstance(now.type, Enum):
         return now.type.enums[0]
     if isinstance(column.type, JSON):
         return {}
     if isinstance(column.type, DateTime):
         return datetime(2026, 1, 1, tzinfo=UTC)
-    return text if column.type.python_type is str else 1
+    if isinstance(column.type, Date):
+        return date(2026, 1, 1)
+    return word if column.type.python_type is str else 1
 
 
 def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
