@@ -115,8 +115,8 @@ def check_room(session: Session, owner_id: str, defaults: Quotas) -> None:
         _check_bytes(session, owner_id, defaults.of(owner), more=1)
 
 
-def may_start(defaults: Quotas, at: datetime) -> ColumnElement[bool]:
-    """The condition on `Job` by which a claim leaves out the jobs of owners who have to wait."""
+def owners_at_limit(defaults: Quotas, at: datetime) -> Select[str]:
+    """Ids of the owners whose queued jobs have to wait: enough of theirs run, or their day's device time is over."""
     held = (
         select(Job.owner_id, func.count().label("jobs"))
         .where(Job.status.in_(HELD))
@@ -125,13 +125,12 @@ def may_start(defaults: Quotas, at: datetime) -> ColumnElement[bool]:
     )
     running = func.coalesce(Owner.max_running_jobs, defaults.running_jobs)
     seconds = func.coalesce(Owner.max_device_seconds, defaults.device_seconds)
-    waiting = (
+    return (
         select(Owner.id)
         .outerjoin(held, held.c.owner_id == Owner.id)
         .outerjoin(DeviceUse, (DeviceUse.owner_id == Owner.id) & (DeviceUse.day == day_of(at)))
         .where(or_(func.coalesce(held.c.jobs, 0) >= running, func.coalesce(DeviceUse.seconds, 0) >= seconds))
     )
-    return Job.owner_id.not_in(waiting)
 
 
 def take_running(session: Session, owner_id: str, defaults: Quotas) -> bool:

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.jobs.states import HELD, Status
 from core.jobs.tables import Job
 
 
-def lock_best(
-    session: Session, queues: Sequence[str], at: datetime, allowed: ColumnElement[bool]
-) -> Job | None:
-    """The best job that is due and `allowed`: by priority, then whose owner has fewest running, then the oldest.
+def lock_best(session: Session, queues: Sequence[str], at: datetime, waiting: Select[str]) -> Job | None:
+    """The best job that is due: by priority, then whose owner has fewest running, then the oldest.
 
-    Its row is locked. Rows that another transaction has locked are skipped, where the database can do that.
+    `waiting` are the owners whose jobs may not begin now. The job's row is locked. Rows that another transaction
+    has locked are skipped, where the database can do that.
     """
     held = (
         select(Job.owner_id, func.count().label("jobs"))
@@ -31,7 +30,7 @@ def lock_best(
             Job.status == Status.QUEUED,
             Job.queue.in_(queues),
             or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at),
-            allowed,
+            Job.owner_id.not_in(waiting),
         )
         .order_by(Job.priority.desc(), running, Job.created_at, Job.id)
         .limit(1)

@@ -8,7 +8,7 @@ from random import SystemRandom
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.accounts.quotas import UNLIMITED, Quotas, may_start, take_running
+from core.accounts.quotas import UNLIMITED, Quotas, owners_at_limit, take_running
 from core.artifacts.tables import Artifact
 from core.clock import now
 from core.db.base import Json
@@ -105,7 +105,7 @@ def claim(
     each other's rows. `quotas` are the limits of owners without their own. None when nothing may begin.
     """
     at = now(session)
-    job = lock_best(session, queues, at, may_start(quotas, at))
+    job = lock_best(session, queues, at, owners_at_limit(quotas, at))
     if job is None or not take_running(session, job.owner_id, quotas):
         return None
     values: Json = {
