@@ -20,6 +20,7 @@ from app.metrics import routes as metrics
 from app.models import routes as models
 from app.openapi import document
 from app.services import Services
+from app.uploads import routes as uploads
 from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
@@ -32,7 +33,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, workers, metrics)
+_ROOMS = (health, methods, models, datasets, uploads, jobs, events, artifacts, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
         default=2 * GIB, ge=KIB, description="Largest dataset, all files together."
     )
     max_dataset_rows: int = Field(default=5_000_000, ge=2, description="Most rows of one data file.")
+    upload_part_bytes: int = Field(
+        default=16 * MIB, ge=64 * KIB, description="Size of each part but the last of a file that comes in parts."
+    )
 
     hub_enabled: bool = Field(
         default=True, description="Whether requests may name models and datasets of the hub."

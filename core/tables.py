@@ -5,7 +5,8 @@ from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, Dataset, Model
 from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
+from core.uploads.tables import Upload, UploadPart
 from core.workers.tables import Worker
 
-TABLES = (Owner, ApiKey, Model, Dataset, AssetFile, Job, JobEvent, IdempotencyKey, Artifact, Worker)
+TABLES = (Owner, ApiKey, Model, Dataset, AssetFile, Upload, UploadPart, Job, JobEvent, IdempotencyKey, Artifact, Worker)
 METADATA = Base.metadata

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from app.datasets.schemas import DatasetView
 from app.scratch import laid_out
 from app.services import Services
-from app.uploads import open_upload
+from app.uploads.files import files_to_complete
 from core.assets import repository
 from core.assets.files import FileRecord, digest
 from core.assets.tables import Dataset
+from core.uploads.repository import require_none_open
 from pruning.data.readers import Limits
 from pruning.data.rows import DataSummary, summarise
 from pruning.spec import Columns
@@ -17,9 +18,10 @@ from pruning.spec import Columns
 def complete(services: Services, owner_id: str, dataset_id: str, columns: Columns) -> DatasetView:
     """Check the files and close the upload.
 
-    Raises NotFound, Conflict `already_complete` or `changed`, and InvalidData naming file, line and remedy.
+    Raises NotFound, Conflict `already_complete`, `upload_open` or `changed`, and InvalidData naming file,
+    line and remedy.
     """
-    files = open_upload(services, Dataset, owner_id, dataset_id)
+    files = files_to_complete(services, Dataset, owner_id, dataset_id)
     summary = summarise_files(services, files, columns)
     with services.database.write() as session:
         dataset = repository.complete_dataset(
@@ -30,6 +32,7 @@ def complete(services: Services, owner_id: str, dataset_id: str, columns: Column
             summary=summary.model_dump(mode="json"),
             digest=digest(files),
         )
+        require_none_open(session, Dataset, dataset_id)
         return DatasetView.of(dataset, repository.files_of(session, dataset))
 
 

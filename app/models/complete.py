@@ -3,19 +3,21 @@
 from app.models.schemas import ModelView
 from app.scratch import laid_out
 from app.services import Services
-from app.uploads import open_upload
+from app.uploads.files import files_to_complete
 from core.assets import repository
 from core.assets.files import digest
 from core.assets.inspect import model_complete
 from core.assets.tables import Model
+from core.uploads.repository import require_none_open
 
 
 def complete(services: Services, owner_id: str, model_id: str) -> ModelView:
     """Check the files and close the upload.
 
-    Raises NotFound, Conflict `already_complete` or `changed`, and InvalidModel that names file and remedy.
+    Raises NotFound, Conflict `already_complete`, `upload_open` or `changed`, and InvalidModel that names
+    file and remedy.
     """
-    files = open_upload(services, Model, owner_id, model_id)
+    files = files_to_complete(services, Model, owner_id, model_id)
     with laid_out(services, files) as folder:
         info = model_complete({file.name: folder / file.name for file in files})
     with services.database.write() as session:
@@ -29,4 +31,5 @@ def complete(services: Services, owner_id: str, model_id: str) -> ModelView:
             parameters=info.parameters,
             digest=digest(files),
         )
+        require_none_open(session, Model, model_id)
         return ModelView.of(model, repository.files_of(session, model))

@@ -24,7 +24,9 @@ def test_every_route_with_an_id_hides_what_belongs_to_another(service: Service) 
     job_id = service.finished({f"model/{name}": content for name, content in model_files().items()})
     artifact = service.client.get(f"/v1/jobs/{job_id}/artifacts").json()["data"][0]
     model_id, dataset_id = (service.upload(collection, {}) for collection in ("models", "datasets"))
+    upload_id = service.declare(model_id, "config.json", b"{}")["id"]
     ids = {"job_id": job_id, "artifact_id": artifact["id"], "model_id": model_id, "dataset_id": dataset_id}
+    ids["upload_id"] = upload_id
     names = {"models": "config.json", "datasets": "train.jsonl"}
     _, other = service.owner("second")
 
@@ -33,7 +35,7 @@ def test_every_route_with_an_id_hides_what_belongs_to_another(service: Service) 
         wanted = re.findall(r"{(\w+)}", path)
         if not any(name in ids for name in wanted):
             continue
-        values = ids | {"name": names.get(path.split("/")[2], "")}
+        values = ids | {"name": names.get(path.split("/")[2], ""), "number": 1}
         url = path.format(**values)
         for headers in (other, other | {"Accept": "text/event-stream"}):
             reply = service.client.request(method.upper(), url, headers=headers, content=BODIES.get(method))
@@ -73,7 +75,7 @@ def test_every_route_needs_a_key(service: Service, header: str) -> None:
         url = re.sub(r"{(\w+)_id}", lambda match: {"job": "job_"}.get(match[1], "mdl_") + "0" * 26, path)
         reply = service.client.request(
             method.upper(),
-            url.replace("{name}", "config.json"),
+            url.replace("{name}", "config.json").replace("{number}", "1"),
             headers={"Authorization": header.encode("latin-1")},
         )
         problem(reply, 401, "unauthorized")
