@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from client import Dataset, Model, PruneryClient
 from client.downloads import Received
-from client.uploads import dataset_files, model_files
+from client.selection import dataset_files, model_files
 
 
 def upload_model(client: PruneryClient, folder: Path, console: Console) -> Model:

@@ -128,7 +128,9 @@ class Settings(BaseSettings):
     )
     max_dataset_rows: int = Field(default=5_000_000, ge=2, description="Most rows of one data file.")
     upload_part_bytes: int = Field(
-        default=16 * MIB, ge=64 * KIB, description="Size of each part but the last of a file that comes in parts."
+        default=16 * MIB,
+        ge=64 * KIB,
+        description="Size of each part but the last of a file that comes in parts.",
     )
 
     hub_enabled: bool = Field(

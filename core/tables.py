@@ -8,5 +8,18 @@ from core.jobs.tables import IdempotencyKey, Job, JobEvent
 from core.uploads.tables import Upload, UploadPart
 from core.workers.tables import Worker
 
-TABLES = (Owner, ApiKey, Model, Dataset, AssetFile, Upload, UploadPart, Job, JobEvent, IdempotencyKey, Artifact, Worker)
+TABLES = (
+    Owner,
+    ApiKey,
+    Model,
+    Dataset,
+    AssetFile,
+    Upload,
+    UploadPart,
+    Job,
+    JobEvent,
+    IdempotencyKey,
+    Artifact,
+    Worker,
+)
 METADATA = Base.metadata

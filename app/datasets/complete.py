@@ -9,7 +9,7 @@ from app.uploads.files import files_to_complete
 from core.assets import repository
 from core.assets.files import FileRecord, digest
 from core.assets.tables import Dataset
-from core.uploads.repository import require_none_open
+from core.uploads import repository as uploads
 from pruning.data.readers import Limits
 from pruning.data.rows import DataSummary, summarise
 from pruning.spec import Columns
@@ -32,7 +32,7 @@ def complete(services: Services, owner_id: str, dataset_id: str, columns: Column
             summary=summary.model_dump(mode="json"),
             digest=digest(files),
         )
-        require_none_open(session, Dataset, dataset_id)
+        uploads.close(session, Dataset, dataset_id)
         return DatasetView.of(dataset, repository.files_of(session, dataset))
 
 

@@ -37,6 +37,8 @@ def digest_header(sha256: str) -> str:
 
 
 def _refusal() -> Problem:
-    message = "Send Content-Digest as `sha-256=:BASE64:`, the SHA-256 of the body (RFC 9530), or leave it out."
+    message = (
+        "Send Content-Digest as `sha-256=:BASE64:`, the SHA-256 of the body (RFC 9530), or leave it out."
+    )
     error = FieldError(pointer="header:Content-Digest", code="invalid_digest", message=message)
     return Problem(422, "invalid_request", message, errors=[error])

@@ -8,7 +8,7 @@ from core.assets import repository
 from core.assets.files import digest
 from core.assets.inspect import model_complete
 from core.assets.tables import Model
-from core.uploads.repository import require_none_open
+from core.uploads import repository as uploads
 
 
 def complete(services: Services, owner_id: str, model_id: str) -> ModelView:
@@ -31,5 +31,5 @@ def complete(services: Services, owner_id: str, model_id: str) -> ModelView:
             parameters=info.parameters,
             digest=digest(files),
         )
-        require_none_open(session, Model, model_id)
+        uploads.close(session, Model, model_id)
         return ModelView.of(model, repository.files_of(session, model))

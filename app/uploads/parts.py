@@ -44,9 +44,7 @@ async def complete(services: Services, owner_id: str, upload_id: str) -> Upload:
     `digest_mismatch` with the upload forgotten: nobody knows which part is wrong.
     """
     # Copying a large file takes seconds: not in a thread that short requests wait for.
-    return await to_thread.run_sync(
-        _complete, services, owner_id, upload_id, limiter=services.upload_threads
-    )
+    return await to_thread.run_sync(_complete, services, owner_id, upload_id, limiter=services.upload_threads)
 
 
 def discard(services: Services, owner_id: str, upload_id: str) -> None:
@@ -67,7 +65,9 @@ def _complete(services: Services, owner_id: str, upload_id: str) -> Upload:
     except (InvalidRequest, NotFound) as error:
         with services.database.read() as session:
             upload = repository.get(session, owner_id, upload_id)
-        if upload.status == UploadStatus.COMPLETE:  # by another request, which deleted the parts under this one
+        if (
+            upload.status == UploadStatus.COMPLETE
+        ):  # by another request, which deleted the parts under this one
             return upload
         discard(services, owner_id, upload_id)
         message = f"The parts of {upload.name} are not the file that was declared. Declare and send it anew."

@@ -1,4 +1,4 @@
-"""Bytes that are measured on their way into the store, and stopped before its end when they are others than promised."""
+"""Bytes that are measured on their way into the store, and refused before it has them whole."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,9 @@ class Measured:
 
     def _compare(self) -> None:
         if self._expected_bytes not in (None, self.bytes):
-            message = f"{self._expected_bytes:,} bytes were to come, and {self.bytes:,} came; send them again."
+            message = (
+                f"{self._expected_bytes:,} bytes were to come, and {self.bytes:,} came; send them again."
+            )
             raise InvalidRequest(message, code="wrong_part_size")
         if self._expected_sha256 not in (None, self.sha256):
             message = (

@@ -121,7 +121,9 @@ def keep_part(session: Session, owner_id: str, upload_id: str, part: PartRecord)
         )
         return None
     if known.sha256 != part.sha256:
-        message = f"Part {part.number} of {upload_id} is there with other bytes; delete the upload to start anew."
+        message = (
+            f"Part {part.number} of {upload_id} is there with other bytes; delete the upload to start anew."
+        )
         raise Conflict(message, code="part_conflict")
     before, known.object = known.object, part.object
     return before
@@ -166,6 +168,12 @@ def require_none_open(session: Session, kind: Kind, asset_id: str) -> None:
     if upload := session.scalars(query.limit(1)).first():
         message = f"{upload.name} is still arriving as {upload.id}; complete or delete that upload first."
         raise Conflict(message, code="upload_open")
+
+
+def close(session: Session, kind: Kind, asset_id: str) -> None:
+    """Forget the uploads of an asset that is complete now; raises Conflict `upload_open`."""
+    require_none_open(session, kind, asset_id)
+    session.execute(delete(Upload).where(_belongs(kind, asset_id)))
 
 
 def require_receiving(upload: Upload) -> None:

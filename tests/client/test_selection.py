@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from client import LocalFileProblem
-from client.uploads import dataset_files, model_files
+from client.selection import dataset_files, model_files
 
 
 def folder_of(folder: Path, *names: str) -> Path:
