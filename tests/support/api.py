@@ -64,11 +64,11 @@ class Api:
 
 
 @contextmanager
-def running_api(data_dir: Path) -> Iterator[Api]:
-    """Serve the API on a fresh database under `data_dir`."""
+def running_api(data_dir: Path, **changes: Any) -> Iterator[Api]:
+    """Serve the API on a fresh database under `data_dir`, with `changes` to the settings."""
     from app.main import create_app
 
-    settings = Settings(data_dir=data_dir)
+    settings = Settings(data_dir=data_dir, **changes)
     migrate(settings.database_url)
     database = Database(settings.database_url)
     with database.write() as session:
