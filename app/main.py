@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors
+from app.artifacts import manifest_routes as manifests
 from app.artifacts import routes as artifacts
 from app.datasets import routes as datasets
 from app.health import routes as health
@@ -33,7 +34,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, uploads, jobs, events, artifacts, workers, metrics)
+_ROOMS = (health, methods, models, datasets, uploads, jobs, events, artifacts, manifests, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -69,7 +70,14 @@ def app_from_env() -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
+    _ = services.signer.key  # a file that holds none is said now, not at the first result
+    reconciler = Reconciler(
+        services.database,
+        services.store,
+        services.settings,
+        services.doorbell.ring,
+        chores=[services.signer.sign_new],
+    )
     services.doorbell.start()
     reconciler.start()
     try:

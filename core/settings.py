@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         default_factory=lambda data: data["data_dir"] / "work",
         description="Folder of running jobs; if workers share it, one continues what another began.",
     )
+    signing_key_file: Folder = Field(
+        default_factory=lambda data: data["data_dir"] / "signing-key.pem",
+        description="Ed25519 key, in PEM, that the API signs results with; made at its first start. Not for workers.",
+    )
 
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that the API listens on.")

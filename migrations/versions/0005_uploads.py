@@ -1,4 +1,4 @@
-"""Files may arrive in parts."""
+"""Files may arrive in parts, and results are signed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the tables of uploads and of their parts."""
+    """Add the tables; results that are there stay without a signature."""
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -49,9 +49,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upload_id", "number", name=op.f("pk_upload_parts")),
     )
     op.create_index("ix_upload_parts_object", "upload_parts", ["object"])
+    op.create_table(
+        "signing_keys",
+        sa.Column("id", sa.String(length=43), nullable=False),
+        sa.Column("public_key", sa.String(length=43), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_signing_keys")),
+    )
+    op.create_table(
+        "signatures",
+        sa.Column("job_id", sa.String(length=32), nullable=False),
+        sa.Column("key_id", sa.String(length=43), nullable=True),
+        sa.Column("signature", sa.String(length=86), nullable=True),
+        sa.Column("signed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_signatures_job_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["key_id"], ["signing_keys.id"], name=op.f("fk_signatures_key_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_signatures")),
+    )
+    unsigned = sa.text("signature IS NULL")
+    op.create_index(
+        "ix_signatures_unsigned",
+        "signatures",
+        ["job_id"],
+        sqlite_where=unsigned,
+        postgresql_where=unsigned,
+    )
 
 
 def downgrade() -> None:
-    """Forget the uploads that are not complete; what has become a file stays one."""
+    """Forget signatures, and uploads that are not complete; what has become a file stays one."""
+    op.drop_table("signatures")
+    op.drop_table("signing_keys")
     op.drop_table("upload_parts")
     op.drop_table("uploads")

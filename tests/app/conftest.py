@@ -13,10 +13,11 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.services import Services
 from core.accounts.repository import create_key, create_owner
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.store import Store
 from core.jobs import leases, repository
 from core.jobs.events import NewEvent
-from core.jobs.leases import ArtifactRecord, Claim
+from core.jobs.leases import Claim
 from core.settings import Settings
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files

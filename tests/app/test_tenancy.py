@@ -10,7 +10,7 @@ from core.settings import Settings
 from tests.app.conftest import Service, problem
 from tests.support.uploads import model_files
 
-OPEN = {"/healthz", "/readyz", "/v1/version"}
+OPEN = {"/healthz", "/readyz", "/v1/version", "/v1/signing-keys"}
 """Routes that need no key."""
 BODIES: dict[str, bytes] = {"put": b"{}"}
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.assets import repository as assets
 from core.assets.files import FileRecord
 from core.assets.tables import Model
@@ -16,7 +17,6 @@ from core.db import Database
 from core.errors import NotFound
 from core.jobs import idempotency, leases, repository
 from core.jobs.idempotency import Request
-from core.jobs.leases import ArtifactRecord
 from core.settings import Settings
 from core.sweep import Swept, sweep
 from core.uploads import repository as uploads

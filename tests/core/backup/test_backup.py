@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 
 from core.accounts.repository import authenticate, create_key
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.tables import Artifact
 from core.assets import repository as assets
 from core.assets.files import FileRecord
@@ -20,7 +21,7 @@ from core.backup.rows import count_rows, named_objects, snapshot
 from core.db import Database, migrate
 from core.db.migrate import alembic_config
 from core.jobs import repository as jobs
-from core.jobs.leases import ArtifactRecord, claim, finish
+from core.jobs.leases import claim, finish
 from core.jobs.states import Status
 from core.jobs.tables import Job, JobEvent
 from core.tables import METADATA
