@@ -1,4 +1,4 @@
-"""A typed HTTP client of the service, `PruneryClient`. Needs httpx and pydantic, nothing of the service."""
+"""A typed HTTP client of the service, `PruneryClient`. Needs httpx, pydantic and cryptography alone."""
 
 from client.client import PruneryClient
 from client.errors import (
@@ -7,10 +7,12 @@ from client.errors import (
     DownloadBroken,
     FieldProblem,
     LocalFileProblem,
+    NotVerified,
     Unreachable,
     UploadBroken,
     WaitTimeout,
 )
+from client.manifest import Manifest
 from client.replies import (
     Artifact,
     Dataset,
@@ -38,10 +40,12 @@ __all__ = [
     "Job",
     "JobError",
     "LocalFileProblem",
+    "Manifest",
     "MethodInfo",
     "Metric",
     "Metrics",
     "Model",
+    "NotVerified",
     "Notice",
     "Proposal",
     "PruneryClient",

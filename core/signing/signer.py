@@ -1,9 +1,11 @@
 """Signs results once, in processes of the API; a job's process and its worker never see the key."""
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.artifacts.repository import list_artifacts
@@ -71,8 +73,8 @@ class Signer:
         job = session.get_one(Job, job_id)
         at = now(session)
         if session.get(SigningKey, self.key.id) is None:
-            session.merge(SigningKey(id=self.key.id, public_key=self.key.public_key, created_at=at))
-            session.flush()
+            with suppress(IntegrityError), session.begin_nested():  # another process may add the same row
+                session.add(SigningKey(id=self.key.id, public_key=self.key.public_key, created_at=at))
         document = manifest(job, list_artifacts(session, job), self.key.public_key)
         signature.key_id, signature.signed_at = self.key.id, at
         signature.signature = self.key.sign(signed_bytes(document))
