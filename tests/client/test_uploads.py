@@ -7,7 +7,7 @@ import pytest
 
 from client import ApiProblem, Dataset, PruneryClient, Unreachable, uploads
 from tests.support.api import Api, running_api
-from tests.support.cutter import Cutter
+from benchmarks.cutter import Cutter
 from tests.support.reviews import write_reviews
 
 PART = 64 * 1024
