@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cutter import Cutter
 from client import ApiProblem, Dataset, PruneryClient, Unreachable, uploads
 from tests.support.api import Api, running_api
-from benchmarks.cutter import Cutter
 from tests.support.reviews import write_reviews
 
 PART = 64 * 1024
