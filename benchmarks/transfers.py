@@ -32,7 +32,7 @@ from core.jobs.leases import claim, finish
 from core.settings import Settings
 
 MIB = 1 << 20
-HIDDEN = 32
+HIDDEN = 512
 COMMAND = (
     sys.executable,
     "-m",
@@ -74,7 +74,7 @@ def write_model(folder: Path, size: int) -> Path:
         "num_hidden_layers": 2,
         "hidden_size": HIDDEN,
         "num_attention_heads": 4,
-        "intermediate_size": 64,
+        "intermediate_size": 2 * HIDDEN,
         "vocab_size": rows,
     }
     (folder / "config.json").write_text(json.dumps(config))

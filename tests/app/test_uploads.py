@@ -16,7 +16,7 @@ from app.main import create_app
 from core.accounts.repository import create_key, create_owner
 from tests.app.conftest import MakeSettings, Service, problem
 from tests.app.test_limits import left_over
-from tests.support.uploads import dataset_files, model_files
+from tests.support.uploads import dataset_files, model_files, safetensors
 
 PART = 64 * 1024
 FILES = model_files()
@@ -108,6 +108,21 @@ def test_a_model_and_a_dataset_whose_files_came_in_parts_are_ready(service: Serv
         assert (
             service.client.post(f"/v1/{collection}/{asset_id}/complete").json()["digest"] == whole["digest"]
         )
+
+
+def test_a_hostile_file_in_parts_is_refused_like_a_whole_one(service: Service) -> None:
+    lying = safetensors({"bert.embeddings.word_embeddings.weight": (700, 32)}, data_offsets=[0, 2**40])
+    for name, content in (("model.safetensors", lying), ("vocab.txt", b"\xff" * 2 * PART)):
+        upload = service.declare(service.upload("models", FILES), name, content)
+        for number in range(1, upload["part_count"] + 1):
+            part = content[(number - 1) * PART : number * PART]
+            assert put(service, upload, number, part).status_code == 204
+        assert complete(service, upload).status_code == 200
+        url = f"/v1/models/{upload['model']}"
+        refused = problem(service.client.post(f"{url}/complete"), 422, "invalid_model")
+        whole = service.client.post(f"/v1/models/{service.upload('models', FILES | {name: content})}/complete")
+        assert refused["detail"] == whole.json()["detail"]
+        assert service.client.get(url).json()["status"] == "uploading"
 
 
 def test_a_part_may_be_sent_again_but_not_changed(service: Service, upload: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """A manifest that was tampered with is never believed, whatever was changed."""
 
-import hashlib
 import io
 import json
 import tarfile
@@ -12,10 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client import DownloadBroken, Manifest, NotVerified
-from core.signing.keys import jwk, load_or_make, thumbprint
-from core.signing.manifest import signed_bytes
-
-FILES = {"model/config.json": b"{}", "model/model.safetensors": b"weights", "report.json": b"{}"}
+from tests.support.manifests import FILES, lay, signed
 
 
 @pytest.fixture(scope="module")
@@ -24,31 +20,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return signed(tmp_path_factory.mktemp("keys") / "key.pem")
 
 
-def signed(path: Path, files: dict[str, bytes] = FILES) -> dict[str, Any]:
-    key = load_or_make(path)
-    unsigned = {
-        "format": "prunery-manifest/1",
-        "job": "job_1",
-        "published_at": "2026-08-01T12:00:00.000Z",
-        "files": [
-            {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        ],
-        "key": jwk(key.public_key) | {"kid": thumbprint(key.public_key)},
-    }
-    return unsigned | {"signature": key.sign(signed_bytes(unsigned))}
-
-
 def read(document: Any) -> Manifest:
     return Manifest.read(json.dumps(document).encode())
-
-
-def lay(folder: Path) -> Path:
-    for name, content in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    (folder / "manifest.json").write_text("{}")
-    return folder
 
 
 def test_a_manifest_that_was_laid_out_anew_is_the_same(document: dict[str, Any], tmp_path: Path) -> None:
