@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,6 +20,7 @@ from client.replies import Reply, StoredFile
 FILE_NAME = "manifest.json"
 _FORMAT = "prunery-manifest/1"
 _MODEL_FOLDER = "model/"
+_CHUNK = 1 << 20
 
 
 class _Key(Reply):
@@ -74,7 +75,7 @@ class Manifest:
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
                     file = archive.extractfile(member) if member.isreg() else None
-                    found[member.name] = hashlib.file_digest(file, "sha256").hexdigest() if file else None
+                    found[member.name] = _sha256(file) if file else None
         except tarfile.TarError:
             raise DownloadBroken("the archive is no tar; download it again") from None
         if found != expected:
@@ -126,5 +127,12 @@ def _fault(path: Path, file: StoredFile) -> str:
     if path.stat().st_size != file.bytes:
         return f"has {path.stat().st_size:,} bytes, not {file.bytes:,}"
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = _sha256(stream)
     return "" if found == file.sha256 else f"has the sha256 {found}, not {file.sha256}"
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -32,7 +32,7 @@ def promised_sha256(header: str | None) -> str | None:
 
 
 def digest_header(sha256: str) -> str:
-    """The value of a Content-Digest or Repr-Digest header for a SHA-256 in hex."""
+    """The value of a Repr-Digest header for a SHA-256 in hex."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 

@@ -17,7 +17,7 @@ from core.ids import new_id
 from core.jobs.states import ACTIVE
 from core.jobs.tables import Job
 
-Asset = TypeVar("Asset", Model, Dataset)
+Asset = TypeVar("Asset", bound=Model | Dataset)
 
 
 def create_model(session: Session, *, owner_id: str, name: str) -> Model:

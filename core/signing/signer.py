@@ -55,8 +55,9 @@ class Signer:
         with self._database.read() as session:
             signature = session.get(Signature, job.id)
             key = None if signature is None else session.get(SigningKey, signature.key_id)
-            document = manifest(job, list_artifacts(session, job), key and key.public_key)
-        return document | {"signature": signature and signature.signature}
+            public_key = None if key is None else key.public_key
+            document = manifest(job, list_artifacts(session, job), public_key)
+        return document | {"signature": None if signature is None else signature.signature}
 
     def public_keys(self) -> list[str]:
         """The key that signs now, and every one that has signed, oldest last."""

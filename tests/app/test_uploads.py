@@ -120,7 +120,9 @@ def test_a_hostile_file_in_parts_is_refused_like_a_whole_one(service: Service) -
         assert complete(service, upload).status_code == 200
         url = f"/v1/models/{upload['model']}"
         refused = problem(service.client.post(f"{url}/complete"), 422, "invalid_model")
-        whole = service.client.post(f"/v1/models/{service.upload('models', FILES | {name: content})}/complete")
+        whole = service.client.post(
+            f"/v1/models/{service.upload('models', FILES | {name: content})}/complete"
+        )
         assert refused["detail"] == whole.json()["detail"]
         assert service.client.get(url).json()["status"] == "uploading"
 
