@@ -65,9 +65,8 @@ def _complete(services: Services, owner_id: str, upload_id: str) -> Upload:
     except (InvalidRequest, NotFound) as error:
         with services.database.read() as session:
             upload = repository.get(session, owner_id, upload_id)
-        if (
-            upload.status == UploadStatus.COMPLETE
-        ):  # by another request, which deleted the parts under this one
+        # Another request may have completed it, and so deleted the parts under this one.
+        if upload.status == UploadStatus.COMPLETE:
             return upload
         discard(services, owner_id, upload_id)
         message = f"The parts of {upload.name} are not the file that was declared. Declare and send it anew."
@@ -91,9 +90,9 @@ def _receiving(services: Services, owner_id: str, upload_id: str) -> Upload:
 def _keep(services: Services, owner_id: str, upload_id: str, part: PartRecord) -> None:
     try:
         with services.database.write() as session:
-            before = repository.keep_part(session, owner_id, upload_id, part)
+            of_no_use = repository.keep_part(session, owner_id, upload_id, part)
     except (Conflict, NotFound):
         services.store.delete(part.object)
         raise
-    if before is not None:
-        services.store.delete(before)
+    if of_no_use is not None:
+        services.store.delete(of_no_use)

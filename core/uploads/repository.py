@@ -101,7 +101,7 @@ def parts_of(session: Session, upload: Upload) -> list[UploadPart]:
 
 
 def keep_part(session: Session, owner_id: str, upload_id: str, part: PartRecord) -> str | None:
-    """Name a stored object as a part; returns the object that held the same part before, now of no use.
+    """Name a stored object as a part; returns it when the same part is there already, so that it is of no use.
 
     Raises NotFound, Conflict `already_complete`, and Conflict `part_conflict` when other bytes are there.
     """
@@ -125,8 +125,7 @@ def keep_part(session: Session, owner_id: str, upload_id: str, part: PartRecord)
             f"Part {part.number} of {upload_id} is there with other bytes; delete the upload to start anew."
         )
         raise Conflict(message, code="part_conflict")
-    before, known.object = known.object, part.object
-    return before
+    return part.object
 
 
 def finish(session: Session, owner_id: str, upload_id: str, *, max_bytes: int) -> list[str]:
@@ -135,10 +134,15 @@ def finish(session: Session, owner_id: str, upload_id: str, *, max_bytes: int) -
     Returns the objects that held its parts, now of no use; none when it was complete already. Raises as
     `assets.repository.add_file` does.
     """
+    upload = get(session, owner_id, upload_id)
+    if upload.status == UploadStatus.COMPLETE:
+        return []
+    # The asset before its upload, in the order in which they are locked when the asset is deleted.
+    kind, asset_id = asset_of(upload)
+    assets.lock_uploading(session, kind, owner_id, asset_id)
     upload = _locked(session, owner_id, upload_id)
     if upload.status == UploadStatus.COMPLETE:
         return []
-    kind, asset_id = asset_of(upload)
     file = FileRecord(upload.name, upload.bytes, upload.sha256)
     assets.add_file(session, kind, owner_id, asset_id, file, max_bytes=max_bytes)
     upload.status, upload.updated_at = UploadStatus.COMPLETE, now(session)

@@ -1,6 +1,5 @@
 """Files in parts: declared, sent in any order, put together, and nothing else."""
 
-import base64
 import hashlib
 import random
 import resource
@@ -15,6 +14,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
 from tests.app.conftest import MakeSettings, Service, problem
+from tests.app.http.test_digest import promise
 from tests.app.test_limits import left_over
 from tests.support.uploads import dataset_files, model_files, safetensors
 
@@ -43,11 +43,6 @@ def upload(service: Service) -> dict[str, Any]:
     return service.declare(service.upload("models", {}), "model.safetensors", CONTENT)
 
 
-def digest(content: bytes) -> dict[str, str]:
-    """The header that promises these bytes."""
-    return {"Content-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"}
-
-
 def put(service: Service, upload: dict[str, Any], number: int, content: bytes, **headers: str) -> Any:
     return service.client.put(f"/v1/uploads/{upload['id']}/parts/{number}", content=content, headers=headers)
 
@@ -69,7 +64,7 @@ def test_parts_in_any_order_become_one_file(service: Service, upload: dict[str, 
         [],
     )
     for number in (3, 1):
-        reply = put(service, upload, number, PARTS[number - 1], **digest(PARTS[number - 1]))
+        reply = put(service, upload, number, PARTS[number - 1], **promise(PARTS[number - 1]))
         assert reply.status_code == 204
         assert reply.headers["etag"] == f'"{hashlib.sha256(PARTS[number - 1]).hexdigest()}"'
     refused = problem(complete(service, upload), 409, "parts_missing")
@@ -144,7 +139,7 @@ def test_a_part_that_is_not_one_leaves_nothing(service: Service, upload: dict[st
         (3, b"", {}, 422, "wrong_part_size"),
         (1, PARTS[0] + b"x", {}, 413, "body_too_large"),
         (3, PARTS[0], {}, 413, "body_too_large"),
-        (1, PARTS[0], digest(PARTS[1]), 422, "digest_mismatch"),
+        (1, PARTS[0], promise(PARTS[1]), 422, "digest_mismatch"),
         (4, PARTS[0], {}, 422, "invalid_request"),
         (0, PARTS[0], {}, 422, "invalid_request"),
         (2**40, PARTS[0], {}, 422, "invalid_request"),
@@ -235,31 +230,3 @@ def test_a_full_disk_keeps_the_parts_that_are_there(service: Service, upload: di
         signal.signal(signal.SIGXFSZ, handler)
     assert len(left_over(service)) == len(PARTS)
     assert complete(service, upload).json()["status"] == "complete"
-
-
-def test_a_promised_digest_is_checked_on_whole_files_too(service: Service) -> None:
-    model_id = service.upload("models", {})
-    url = f"/v1/models/{model_id}/files/vocab.txt"
-    problem(service.client.put(url, content=b"other", headers=digest(b"words")), 422, "digest_mismatch")
-    assert left_over(service) == []
-    assert service.client.get(f"/v1/models/{model_id}").json()["files"] == []
-    with_others = {"Content-Digest": "sha-512=:AAAA:, " + digest(b"words")["Content-Digest"]}
-    assert service.client.put(url, content=b"words", headers=with_others).status_code == 204
-
-
-def test_digests_that_cannot_be_checked(service: Service) -> None:
-    url = f"/v1/models/{service.upload('models', {})}/files/vocab.txt"
-    long = "sha-256=:" + "A" * 99 + ":"
-    for header in (
-        "",
-        "sha-256",
-        "sha-256=abc",
-        "sha-256=:AAAA:",
-        "sha-256=:A:",
-        "sha-512=:AAAA:",
-        long,
-        "§",
-    ):
-        reply = service.client.put(url, content=b"words", headers={"Content-Digest": header.encode()})
-        problem(reply, 422, "invalid_request", "header:Content-Digest")
-    assert left_over(service) == []

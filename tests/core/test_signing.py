@@ -1,5 +1,6 @@
 """Keys and manifests by the letter of their standards."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,9 +8,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from sqlalchemy import select
 
+from client import Manifest
+from core.artifacts.repository import ArtifactRecord
+from core.db import Database
+from core.jobs.leases import claim, finish
+from core.jobs.tables import Job
 from core.signing.keys import UnusableKey, load_or_make, thumbprint
 from core.signing.manifest import signed_bytes
+from core.signing.signer import Signer
+from core.signing.tables import Signature
+from tests.support.ledger import make_job
 
 
 def test_the_thumbprint_is_that_of_the_standard() -> None:
@@ -53,3 +63,21 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_signed_does_not_depend_on_order_or_spaces() -> None:
     assert signed_bytes({"b": [{"y": 1, "x": "é"}], "a": None}) == '{"a":null,"b":[{"x":"é","y":1}]}'.encode()
+
+
+def test_processes_that_sign_at_once_sign_once(database: Database, tmp_path: Path) -> None:
+    with database.write() as session:
+        make_job(session)
+        claimed = claim(session, worker_id="w", queues=["cpu"], lease_seconds=60)
+        assert claimed is not None
+        finish(session, claimed.token, artifacts=[ArtifactRecord("a", 1, "b" * 64, "x/y")], report={})
+    signers = [Signer(database, tmp_path / "key.pem") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Signer.sign_new, signers))
+    with database.read() as session:
+        job = session.get_one(Job, claimed.token.job_id)
+        (signature,) = session.scalars(select(Signature))
+    manifest = signers[0].signed_manifest(job)
+    assert manifest["signature"] == signature.signature
+    assert Manifest.read(json.dumps(manifest).encode()).key_id == signature.key_id == signers[1].key.id
+    assert signers[2].public_keys() == [signers[3].key.public_key]
