@@ -6,7 +6,8 @@ FROM python:${PYTHON} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN groupadd --gid 10001 prunery \
     && useradd --uid 10001 --gid prunery --create-home --shell /usr/sbin/nologin prunery \
-    && install --directory --owner=prunery --group=prunery /data
+    && install --directory --owner=prunery --group=prunery /data \
+    && install --directory --owner=prunery --group=prunery --mode=0700 /keys
 WORKDIR /srv/prunery
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY pruning pruning

@@ -13,7 +13,7 @@ from core.accounts.scopes import Scope, grants
 from core.audit import log as audit
 from core.errors import Forbidden
 
-_READING = ("GET", "HEAD")
+READING = ("GET", "HEAD")
 
 
 class Needs:
@@ -28,7 +28,7 @@ class Needs:
 
     def scope(self, method: str) -> Scope | None:
         """What this method needs; raises LookupError where the router forgot to say it."""
-        if self._read is None or method in _READING:
+        if self._read is None or method in READING:
             return self._read
         if self._write is None:
             raise LookupError(f"no scope is declared for {method}")
@@ -41,13 +41,8 @@ class Needs:
     def check(self, request: Request, services: Services, caller: Caller) -> None:
         """Raise Forbidden, and write it down, when the caller's key does not have the scope."""
         scope = self.scope(request.method)
-        if scope is None or grants(caller.scopes, scope):
-            return
-        with services.database.write() as session:
-            audit.record(
-                session, caller, f"needs.{scope}", f"{request.method} {request.url.path}"[:255], "denied"
-            )
-        raise Forbidden(f"This API key has not the scope {scope}; use one that has it.", scope=scope)
+        if scope is not None:
+            require_scope(request, services, caller, scope)
 
 
 class NeedsUnlessPublic(Needs):
@@ -73,6 +68,20 @@ def needs(read: Scope | None = None, write: Scope | None = None) -> Any:
 
 any_key = needs()
 no_key = Depends(Open())
+
+
+def require_scope(request: Request, services: Services, caller: Caller, scope: Scope) -> None:
+    """Raise Forbidden, and write it down, when the caller's key does not have the scope.
+
+    Routes call it themselves where the scope depends on what is asked for.
+    """
+    if grants(caller.scopes, scope):
+        return
+    with services.database.write() as session:
+        audit.record(
+            session, caller, f"needs.{scope}", f"{request.method} {request.url.path}"[:255], "denied"
+        )
+    raise Forbidden(f"This API key has not the scope {scope}; use one that has it.", scope=scope)
 
 
 def declared(app: FastAPI) -> Iterator[tuple[str, str, list[Scope] | None]]:

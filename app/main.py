@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from app import errors
 from app.access import require_declared
 from app.account import routes as account
+from app.artifacts import manifest_routes as manifests
 from app.artifacts import routes as artifacts
 from app.audit import routes as audit
 from app.datasets import routes as datasets
@@ -24,6 +25,7 @@ from app.metrics import routes as metrics
 from app.models import routes as models
 from app.openapi import document
 from app.services import Services
+from app.uploads import routes as uploads
 from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
@@ -36,7 +38,22 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, account, keys, audit, workers, metrics)
+_ROOMS = (
+    health,
+    methods,
+    models,
+    datasets,
+    uploads,
+    jobs,
+    events,
+    artifacts,
+    manifests,
+    account,
+    keys,
+    audit,
+    workers,
+    metrics,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -73,7 +90,14 @@ def app_from_env() -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
+    _ = services.signer.key  # a file that holds none is said now, not at the first result
+    reconciler = Reconciler(
+        services.database,
+        services.store,
+        services.settings,
+        services.doorbell.ring,
+        chores=[services.signer.sign_new],
+    )
     services.doorbell.start()
     services.last_use.start()
     reconciler.start()

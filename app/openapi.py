@@ -11,6 +11,7 @@ from app.http.problem import ProblemDocument, problems
 _TAGS = {
     "models": "Transformer models, uploaded file by file or named on the hub.",
     "datasets": "Labelled text, uploaded file by file or named on the hub.",
+    "uploads": "Large files of models and datasets, in parts that can be sent again.",
     "jobs": "One request to prune a model, from the queue to its end.",
     "events": "What happens to a job while it runs.",
     "artifacts": "The files of a result.",

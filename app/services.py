@@ -18,6 +18,7 @@ from core.db import Database
 from core.jobs.heads import Head, heads
 from core.jobs.statistics import EndedJobs
 from core.settings import Settings
+from core.signing.signer import Signer
 
 CONCURRENT_UPLOADS = 16
 
@@ -32,6 +33,7 @@ class Services:
     settings: Settings
     database: Database
     store: Store
+    signer: Signer
     hub: HubClient | None
     doorbell: Doorbell
     feed: Feed
@@ -49,6 +51,7 @@ class Services:
             settings=settings,
             database=database,
             store=LocalStore(settings.store_dir),
+            signer=Signer(database, settings.signing_key_file),
             hub=HubClient.from_settings(settings),
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),

@@ -10,6 +10,7 @@ from rich.console import Console
 from cli import audit, backup, jobs, keys, owners, service
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
+from cli.verify import verify
 from client import ApiProblem, ClientError, LocalFileProblem
 from core.errors import LedgerError
 
@@ -38,6 +39,7 @@ application.command()(jobs.watch)
 application.command("list")(jobs.list_jobs)
 application.command()(jobs.cancel)
 application.command()(jobs.download)
+application.command()(verify)
 application.command()(jobs.methods)
 application.command()(jobs.workers)
 application.command()(service.version)

@@ -7,9 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from client import Dataset, Model, PruneryClient
+from cli.verify import signed_by
+from client import Dataset, Manifest, Model, PruneryClient
 from client.downloads import Received
-from client.uploads import dataset_files, model_files
+from client.manifest import FILE_NAME
+from client.selection import dataset_files, model_files
 
 
 def upload_model(client: PruneryClient, folder: Path, console: Console) -> Model:
@@ -29,10 +31,12 @@ def upload_dataset(client: PruneryClient, source: Path, console: Console) -> Dat
 
 
 def download(client: PruneryClient, job_id: str, folder: Path, console: Console) -> None:
-    """Bring every artifact of a job under a folder."""
+    """Bring every artifact of a job under a folder, and say who signed them."""
     sizes = {artifact.name: artifact.bytes for artifact in client.artifacts(job_id)}
     with _bars(console, sizes) as moved:
         client.download(job_id, folder, received=moved)
+    manifest = Manifest.read((folder / FILE_NAME).read_bytes())
+    console.print(signed_by(manifest), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A typed HTTP client of the service, `PruneryClient`. Needs httpx and pydantic, nothing of the service."""
+"""A typed HTTP client of the service, `PruneryClient`. Needs httpx, pydantic and cryptography alone."""
 
 from client.account import Account, AuditRecord, Key, NewKey
 from client.client import PruneryClient
@@ -8,10 +8,12 @@ from client.errors import (
     DownloadBroken,
     FieldProblem,
     LocalFileProblem,
+    NotVerified,
     Unreachable,
     UploadBroken,
     WaitTimeout,
 )
+from client.manifest import Manifest
 from client.replies import (
     Artifact,
     Dataset,
@@ -42,11 +44,13 @@ __all__ = [
     "JobError",
     "Key",
     "LocalFileProblem",
+    "Manifest",
     "MethodInfo",
     "Metric",
     "Metrics",
     "Model",
     "NewKey",
+    "NotVerified",
     "Notice",
     "Proposal",
     "PruneryClient",

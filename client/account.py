@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
-from client.paging import paged
+from client.calls import pages
 from client.replies import Reply
 from client.transport import Transport
 
@@ -76,7 +76,7 @@ class AccountClient:
 
     def keys(self) -> Iterator[Key]:
         """Every key of the owner, newest first, revoked ones included."""
-        return paged(self._transport, "/v1/keys", Key)
+        return pages(self._transport, "/v1/keys", Key)
 
     def revoke_key(self, key_id: str) -> None:
         """Make a key useless, at once and for ever."""
@@ -84,4 +84,4 @@ class AccountClient:
 
     def audit(self, *, action: str | None = None) -> Iterator[AuditRecord]:
         """Who changed what, newest first; `action` is one kind, such as `key.create`."""
-        return paged(self._transport, "/v1/audit", AuditRecord, {"action": action} if action else None)
+        return pages(self._transport, "/v1/audit", AuditRecord, {"action": action} if action else None)

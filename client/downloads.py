@@ -55,8 +55,17 @@ def fetch(transport: Transport, artifact: Artifact, target: Path, received: Rece
     part.replace(target)
 
 
-def fetch_archive(transport: Transport, path: str, target: Path, received: Received | None = None) -> None:
-    """Bring a streamed archive, whose size and digest nobody knows beforehand, to `target` in one go."""
+def fetch_archive(
+    transport: Transport,
+    path: str,
+    target: Path,
+    check: Callable[[Path], None],
+    received: Received | None = None,
+) -> None:
+    """Bring a streamed archive, whose size and digest nobody knows beforehand, to `target` in one go.
+
+    It gets its name when `check` has found nothing wrong with it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     try:
@@ -66,6 +75,7 @@ def fetch_archive(transport: Transport, path: str, target: Path, received: Recei
                 if received is not None:
                     received(target.name, len(chunk))
             os.fsync(stream.fileno())
+        check(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

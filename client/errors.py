@@ -31,6 +31,10 @@ class DownloadBroken(ClientError):
     """The downloaded bytes do not have the promised sha256 or size; nothing was left under the final name."""
 
 
+class NotVerified(ClientError):
+    """A manifest or its signature is not what it has to be: do not trust the files."""
+
+
 class WaitTimeout(ClientError, TimeoutError):
     """The job was not over within the time that the caller gave."""
 

@@ -67,6 +67,29 @@ class Dataset(Asset):
     summary: dict[str, Any] | None = None
 
 
+class Part(Reply):
+    """A part of a file that has come."""
+
+    number: int
+    bytes: int
+    sha256: str
+
+
+class Upload(Reply):
+    """A file that comes in parts: `part_count` of `part_bytes` each, the last with what is left."""
+
+    id: str
+    model: str | None
+    dataset: str | None
+    name: str
+    bytes: int
+    sha256: str
+    part_bytes: int
+    part_count: int
+    status: Literal["receiving", "complete"]
+    parts: tuple[Part, ...]
+
+
 class Notice(Reply):
     """Something the requester should know."""
 

@@ -1,103 +1,145 @@
-"""Which local files go up, and how: read once, streamed, hashed on the way."""
+"""How files go up: small ones whole, large ones in parts, and after an interruption only what is missing."""
 
+import base64
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
-from client.errors import LocalFileProblem, UploadBroken
+import httpx
+
+from client.calls import pages
+from client.errors import ApiProblem, UploadBroken
+from client.replies import Asset, Upload
 from client.transport import Transport
 
 Sent = Callable[[str, int], None]
-"""Called while uploading with the file's name and the bytes sent since the last call."""
+"""Called while uploading with the file's name and the bytes that are there since the last call."""
+Collection = Literal["models", "datasets"]
 
-_CHUNK = 1 << 20
-_MODEL_FILE = re.compile(
-    r"(added_tokens|config|generation_config|special_tokens_map|tokenizer|tokenizer_config|vocab)\.json"
-    r"|merges\.txt|vocab\.txt|model\.safetensors(\.index\.json)?|model-[0-9]{5}-of-[0-9]{5}\.safetensors"
-)
-_SPLIT_NAME = re.compile(r"(train|validation|test)\.(jsonl|csv|parquet)")
-_DATA_SUFFIXES = (".jsonl", ".csv", ".parquet")
-
-
-def takes_model_file(name: str) -> bool:
-    """Whether the service takes a file of this name as part of a model."""
-    return _MODEL_FILE.fullmatch(name) is not None
+WHOLE_BYTES = 16 << 20
+"""A file that is not larger goes in one request."""
+_PATIENCE_SECONDS = 60.0
+_SLOWEST_COPY = 10e6
+"""Bytes per second at which a service puts parts together at worst."""
 
 
-def model_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The files of a Hugging Face folder that the service takes, by name, and the names of those it does not.
+def upload(
+    transport: Transport, collection: Collection, files: Mapping[str, Path], name: str, sent: Sent | None
+) -> httpx.Response:
+    """Make a model or dataset of `files`, and return the service's answer to its completion.
 
-    Raises LocalFileProblem when the folder holds no config.json or no safetensors weights.
+    An upload that broke off goes on: it is recognised by the name and by the SHA-256 of a large file. Raises
+    UploadBroken when the service has other bytes than were read from disk.
     """
-    if not folder.is_dir():
-        raise LocalFileProblem(f"model: {folder} is not a folder; give the folder that holds config.json")
-    taken, skipped = {}, []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file():
-            if takes_model_file(name):
-                taken[name] = path
-            else:
-                skipped.append(name)
-    if "config.json" not in taken:
-        raise LocalFileProblem(
-            f"model: {folder} has no config.json; give the folder of one Hugging Face model"
+    digests = {file: _sha256(path) for file, path in files.items() if path.stat().st_size > WHOLE_BYTES}
+    asset = _begun(transport, collection, files, name, digests)
+    if asset is None:
+        reply = transport.request("POST", f"/v1/{collection}", json={"name": name})
+        asset_id, there = str(reply.json()["id"]), set[str]()
+    else:
+        asset_id, there = asset.id, {file.name for file in asset.files}
+    for file, path in files.items():
+        if file in there:
+            _tell(sent, file, path.stat().st_size)
+        elif file in digests:
+            _send_parts(transport, collection, asset_id, file, path, digests[file], sent)
+        else:
+            _send_whole(transport, collection, asset_id, file, path, sent)
+    return _complete(transport, f"/v1/{collection}/{asset_id}")
+
+
+def _begun(
+    transport: Transport,
+    collection: Collection,
+    files: Mapping[str, Path],
+    name: str,
+    digests: Mapping[str, str],
+) -> Asset | None:
+    """A model or dataset of this name that has no other files than these, and parts of a large one of them."""
+    if not digests:
+        return None
+    for found in pages(transport, "/v1/uploads", Upload):
+        asset_id = found.model if collection == "models" else found.dataset
+        if asset_id is None or digests.get(found.name) != found.sha256:
+            continue
+        reply = transport.request("GET", f"/v1/{collection}/{asset_id}")
+        asset = Asset.model_validate_json(reply.content)
+        ours = all(
+            file.name in files and (digests.get(file.name) or _sha256(files[file.name])) == file.sha256
+            for file in asset.files
         )
-    if not any(name.endswith(".safetensors") for name in taken):
-        raise LocalFileProblem(
-            f"model: {folder} has no model.safetensors; save the model with save_pretrained, which writes it"
-        )
-    return taken, tuple(skipped)
+        if ours and asset.name == name and asset.status == "uploading":
+            return asset
+    return None
 
 
-def dataset_files(source: Path | Mapping[str, Path]) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The files of a dataset under their split names, and the names of those that are left out.
-
-    `source` is one file (it becomes `train`), a folder with train/validation/test files, or a mapping from
-    split to file. Raises LocalFileProblem when there is no train split or a file is of another kind.
-    """
-    if isinstance(source, Mapping):
-        return {f"{split}{_data_suffix(path)}": path for split, path in source.items()}, ()
-    if source.is_file():
-        return {f"train{_data_suffix(source)}": source}, ()
-    if not source.is_dir():
-        raise LocalFileProblem(f"dataset: there is no file or folder {source}")
-    files = {path.name: path for path in sorted(source.iterdir()) if path.is_file()}
-    taken = {name: path for name, path in files.items() if _SPLIT_NAME.fullmatch(name)}
-    if not any(name.startswith("train.") for name in taken):
-        raise LocalFileProblem(f"dataset: {source} has no train.jsonl, train.csv or train.parquet")
-    return taken, tuple(name for name in files if name not in taken)
-
-
-def _data_suffix(path: Path) -> str:
-    if path.suffix not in _DATA_SUFFIXES:
-        raise LocalFileProblem(f"dataset: {path} is none of {', '.join(_DATA_SUFFIXES)}")
-    if not path.is_file():
-        raise LocalFileProblem(f"dataset: there is no file {path}")
-    return path.suffix
-
-
-def send(
-    transport: Transport, collection: str, asset_id: str, name: str, path: Path, sent: Sent | None
+def _send_whole(
+    transport: Transport, collection: Collection, asset_id: str, name: str, path: Path, sent: Sent | None
 ) -> None:
-    """PUT one file; raises UploadBroken when the service's digest of it differs from what was read."""
-    digests: list[str] = []
-
-    def body() -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                yield chunk
-                if sent is not None:
-                    sent(name, len(chunk))
-        digests.append(digest.hexdigest())
-
-    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-    response = transport.request(
-        "PUT", f"/v1/{collection}/{asset_id}/files/{quote(name)}", headers=headers, body=body
-    )
-    if response.headers.get("etag", "").strip('"') != digests[-1]:
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    place = f"/v1/{collection}/{asset_id}/files/{quote(name)}"
+    response = transport.request("PUT", place, headers=_headers(content, sha256), body=_of(content))
+    if response.headers.get("etag", "").strip('"') != sha256:
         raise UploadBroken(f"{name}: the service stored other bytes than {path} holds; upload it again")
+    _tell(sent, name, len(content))
+
+
+def _send_parts(
+    transport: Transport,
+    collection: Collection,
+    asset_id: str,
+    name: str,
+    path: Path,
+    sha256: str,
+    sent: Sent | None,
+) -> None:
+    """Declare a file, send the parts that the service does not have, and let it put them together."""
+    file = {"name": name, "bytes": path.stat().st_size, "sha256": sha256}
+    declared = transport.request("POST", "/v1/uploads", json=file | {collection.removesuffix("s"): asset_id})
+    upload = Upload.model_validate_json(declared.content)
+    there = {part.number for part in upload.parts}
+    with path.open("rb") as stream:
+        for number in range(1, upload.part_count + 1):
+            content = stream.read(upload.part_bytes)
+            if number not in there:
+                place = f"/v1/uploads/{upload.id}/parts/{number}"
+                headers = _headers(content, hashlib.sha256(content).hexdigest())
+                transport.request("PUT", place, headers=headers, body=_of(content))
+            _tell(sent, name, len(content))
+    patience = _PATIENCE_SECONDS + upload.bytes / _SLOWEST_COPY
+    transport.request("POST", f"/v1/uploads/{upload.id}/complete", timeout=patience)
+
+
+def _complete(transport: Transport, place: str) -> httpx.Response:
+    try:
+        return transport.request("POST", f"{place}/complete")
+    except ApiProblem as problem:
+        if problem.code != "already_complete":  # by a first try, whose answer was lost
+            raise
+        return transport.request("GET", place)
+
+
+def _headers(content: bytes, sha256: str) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+    return {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(len(content)),
+        "Content-Digest": f"sha-256=:{digest}:",
+    }
+
+
+def _of(content: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: iter((content,))
+
+
+def _tell(sent: Sent | None, name: str, count: int) -> None:
+    if sent is not None and count:
+        sent(name, count)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from core.artifacts.store import Store
 from core.db import Database
@@ -20,16 +20,23 @@ log = logging.getLogger(__name__)
 class Reconciler:
     """Runs `reconcile` every `poll_seconds` and `sweep` every hour; rings where due jobs were not heard.
 
-    `ring` is called with the name of a queue, from the thread; it may be slow or fail without harm.
+    `ring` is called with the name of a queue, from the thread; it may be slow or fail without harm. `chores`
+    are done in every pass too.
     """
 
     def __init__(
-        self, database: Database, store: Store, settings: Settings, ring: Callable[[str], None]
+        self,
+        database: Database,
+        store: Store,
+        settings: Settings,
+        ring: Callable[[str], None],
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._database = database
         self._store = store
         self._settings = settings
         self._ring = ring
+        self._chores = chores
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -66,3 +73,5 @@ class Reconciler:
                 self._ring(queue)
             except Exception as error:  # any broker's, and the next pass rings again
                 log.warning("cannot ring for queue %s: %s", queue, error)
+        for chore in self._chores:
+            chore()

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         default_factory=lambda data: data["data_dir"] / "work",
         description="Folder of running jobs; if workers share it, one continues what another began.",
     )
+    signing_key_file: Folder = Field(
+        default_factory=lambda data: data["data_dir"] / "signing-key.pem",
+        description="Ed25519 key, in PEM, that the API signs results with; made at its first start. Not for workers.",
+    )
 
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that the API listens on.")
@@ -127,6 +131,11 @@ class Settings(BaseSettings):
         default=2 * GIB, ge=KIB, description="Largest dataset, all files together."
     )
     max_dataset_rows: int = Field(default=5_000_000, ge=2, description="Most rows of one data file.")
+    upload_part_bytes: int = Field(
+        default=16 * MIB,
+        ge=64 * KIB,
+        description="Size of each part but the last of a file that comes in parts.",
+    )
 
     max_queued_jobs: int = Field(default=1000, ge=0, description="Most jobs that an owner may have waiting.")
     max_running_jobs: int | None = Field(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from core.artifacts.store import Store
@@ -19,6 +19,8 @@ from core.db.writes import rows_changed
 from core.jobs.states import ACTIVE
 from core.jobs.tables import IdempotencyKey, Job
 from core.settings import Settings
+from core.uploads.repository import discard_idle
+from core.uploads.tables import Upload, UploadPart
 from core.workers.repository import forget_silent
 
 
@@ -51,10 +53,12 @@ def sweep(database: Database, store: Store, settings: Settings) -> Swept:
 
 
 def _unfinished_uploads(session: Session, settings: Settings) -> int:
+    """Delete files in parts of which none came for a while, and old models and datasets without such a file."""
     before = now(session) - timedelta(hours=settings.sweep_after_hours)
-    deleted = 0
-    for kind in (Model, Dataset):
-        old = select(kind.id).where(kind.status == AssetStatus.UPLOADING, kind.created_at < before)
+    deleted = discard_idle(session, before)
+    for kind, owner in ((Model, Upload.model_id), (Dataset, Upload.dataset_id)):
+        alive = exists().where(owner == kind.id, Upload.updated_at >= before)
+        old = select(kind.id).where(kind.status == AssetStatus.UPLOADING, kind.created_at < before, ~alive)
         for asset_id in session.scalars(old.with_for_update(skip_locked=True)).all():
             rows_changed(session, delete(AssetFile).where(AssetFile.asset_id == asset_id))
             deleted += rows_changed(session, delete(kind).where(kind.id == asset_id))
@@ -65,7 +69,8 @@ def _is_named(database: Database, sha256: str) -> bool:
     with database.read() as session:
         named = select(AssetFile.sha256).where(AssetFile.sha256 == sha256)
         published = select(Artifact.sha256).where(Artifact.sha256 == sha256)
-        return session.execute(named.union_all(published).limit(1)).first() is not None
+        arrived = select(UploadPart.object).where(UploadPart.object == sha256)
+        return session.execute(named.union_all(published, arrived).limit(1)).first() is not None
 
 
 def _work_folders(database: Database, work_dir: Path, age: float) -> int:

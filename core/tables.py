@@ -6,6 +6,7 @@ from core.assets.tables import AssetFile, Dataset, Model
 from core.audit.tables import AuditRecord
 from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
+from core.uploads.tables import Upload, UploadPart
 from core.workers.tables import Worker
 
 TABLES = (
@@ -16,6 +17,8 @@ TABLES = (
     Model,
     Dataset,
     AssetFile,
+    Upload,
+    UploadPart,
     Job,
     JobEvent,
     IdempotencyKey,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.store import Store
 from core.assets.fetch import keep
 from core.db.database import Database
 from core.inputs import Inputs, find_inputs, materialise
-from core.jobs.leases import ArtifactRecord, Claim
+from core.jobs.leases import Claim
 from core.settings import Settings
 from worker.channel import Order
 from worker.environment import child_environment

@@ -5,8 +5,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.store import Store
-from core.jobs.leases import ArtifactRecord
 
 PRIVATE = "work"
 """The folder of `out/` that holds checkpoints, and is never published."""

@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.access import needs
 from app.artifacts.archive import Archive, Member
+from app.artifacts.results import of_succeeded
 from app.deps import ArtifactId, Asker, Door, JobId
 from app.http.conditional import matches, strong
 from app.http.content import Content, attachment, content_response
@@ -15,14 +16,8 @@ from app.http.links import base_url
 from app.http.problem import Problem, problems
 from app.jobs.schemas import ArtifactList
 from app.jobs.views import artifact_view
-from app.services import Services
-from core.accounts.repository import Caller
 from core.accounts.scopes import Scope
 from core.artifacts import repository
-from core.artifacts.tables import Artifact
-from core.errors import Conflict, NotReady
-from core.jobs import repository as jobs
-from core.jobs.states import ACTIVE, Status
 
 router = APIRouter(tags=["artifacts"], dependencies=[needs(Scope.ARTIFACTS_READ)])
 
@@ -40,7 +35,7 @@ _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 def list_artifacts(request: Request, services: Door, caller: Asker, job_id: JobId) -> ArtifactList:
     """Every file with its size and SHA-256; 409 `not_ready` while the job is not over."""
     base = base_url(request, services.settings)
-    found = _of_succeeded(services, caller, job_id)
+    _, found = of_succeeded(services, caller, job_id)
     return ArtifactList(data=[artifact_view(artifact, base) for artifact in found])
 
 
@@ -67,7 +62,7 @@ def list_artifacts(request: Request, services: Door, caller: Asker, job_id: JobI
 )
 def download_archive(request: Request, services: Door, caller: Asker, job_id: JobId) -> Response:
     """The model's folder as a tar, made while it is sent; its ETag follows from the hashes of the files."""
-    found = _of_succeeded(services, caller, job_id)
+    _, found = of_succeeded(services, caller, job_id)
     members = [
         Member(artifact.name, artifact.bytes, artifact.sha256)
         for artifact in found
@@ -123,13 +118,3 @@ def download_artifact(
         open=lambda start: services.store.open(artifact.sha256, start),
     )
     return content_response(request, content)
-
-
-def _of_succeeded(services: Services, caller: Caller, job_id: str) -> list[Artifact]:
-    with services.database.read() as session:
-        job = jobs.get(session, caller.owner_id, job_id)
-        if job.status in ACTIVE:
-            raise NotReady(f"{job_id} is {job.status}; its result is there when it has succeeded.")
-        if job.status != Status.SUCCEEDED:
-            raise Conflict(f"{job_id} {job.status}; it has no result.", code="no_result")
-        return repository.list_artifacts(session, job)

@@ -14,11 +14,11 @@ from app.http.links import base_url
 from app.http.pagination import Cursor, Limit, Listing, listing
 from app.http.problem import problems
 from app.hub import resolve_dataset
-from app.uploads import take_file
+from app.uploads.body import PromisedSha256
+from app.uploads.files import take_file
 from core.accounts import quotas
 from core.accounts.scopes import Scope
 from core.assets import repository
-from core.assets.names import check_dataset_name
 from core.assets.tables import Dataset
 from core.audit import log as audit
 from pruning.spec import Columns
@@ -95,20 +95,10 @@ async def upload_dataset_file(
         str,
         Path(examples=["train.jsonl"], description="train, validation or test as .jsonl, .csv or .parquet."),
     ],
+    promised: PromisedSha256,
 ) -> Response:
     """The raw bytes of a file. A second upload of a name replaces the first."""
-    check_dataset_name(name)
-    settings = services.settings
-    stored = await take_file(
-        request,
-        services,
-        Dataset,
-        caller,
-        dataset_id,
-        name,
-        max_file_bytes=settings.max_dataset_bytes,
-        max_total_bytes=settings.max_dataset_bytes,
-    )
+    stored = await take_file(request, services, Dataset, caller, dataset_id, name, sha256=promised)
     return Response(status_code=204, headers={"ETag": strong(stored.sha256)})
 
 

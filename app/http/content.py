@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from app.http.conditional import matches, range_applies, strong
+from app.http.digest import digest_header
 from app.http.envelope import is_head
 from app.http.problem import Problem
 from app.http.ranges import ByteRange, Unsatisfiable, parse_range
@@ -31,7 +32,8 @@ class Content:
 def content_response(request: Request, content: Content) -> Response:
     """Answer GET or HEAD for `content`, honouring If-None-Match, Range and If-Range."""
     etag = strong(content.sha256)
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"} | attachment(content.filename)
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Repr-Digest": digest_header(content.sha256)}
+    headers |= attachment(content.filename)
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     part = _part(request, content, etag)

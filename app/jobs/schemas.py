@@ -52,6 +52,7 @@ class Urls(BaseModel):
     metrics: str
     artifacts: str
     archive: str
+    manifest: str
 
 
 class JobView(Choice):

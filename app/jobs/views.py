@@ -48,8 +48,8 @@ def job_view(job: Job, position: int | None, base: str) -> JobView:
 def urls(base: str, job_id: str) -> Urls:
     """Where the parts of a job are."""
     here = f"{base}/v1/jobs/{job_id}"
-    parts = {name: f"{here}/{name}" for name in ("cancel", "events", "metrics", "artifacts", "archive")}
-    return Urls(self=here, **parts)
+    names = ("cancel", "events", "metrics", "artifacts", "archive", "manifest")
+    return Urls(self=here, **{name: f"{here}/{name}" for name in names})
 
 
 def event_view(event: JobEvent) -> EventView:

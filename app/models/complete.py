@@ -3,21 +3,23 @@
 from app.models.schemas import ModelView
 from app.scratch import laid_out
 from app.services import Services
-from app.uploads import open_upload
+from app.uploads.files import files_to_complete
 from core.accounts.repository import Caller
 from core.assets import repository
 from core.assets.files import digest
 from core.assets.inspect import model_complete
 from core.assets.tables import Model
 from core.audit import log as audit
+from core.uploads import repository as uploads
 
 
 def complete(services: Services, caller: Caller, model_id: str) -> ModelView:
     """Check the files and close the upload.
 
-    Raises NotFound, Conflict `already_complete` or `changed`, and InvalidModel that names file and remedy.
+    Raises NotFound, Conflict `already_complete`, `upload_open` or `changed`, and InvalidModel that names
+    file and remedy.
     """
-    files = open_upload(services, Model, caller.owner_id, model_id)
+    files = files_to_complete(services, Model, caller.owner_id, model_id)
     with laid_out(services, files) as folder:
         info = model_complete({file.name: folder / file.name for file in files})
     with services.database.write() as session:
@@ -31,5 +33,6 @@ def complete(services: Services, caller: Caller, model_id: str) -> ModelView:
             parameters=info.parameters,
             digest=digest(files),
         )
+        uploads.close(session, Model, model_id)
         audit.record(session, caller, "model.complete", model_id)
         return ModelView.of(model, repository.files_of(session, model))

@@ -14,11 +14,11 @@ from app.http.problem import problems
 from app.hub import resolve_model
 from app.models.complete import complete
 from app.models.schemas import ModelView, NewModel
-from app.uploads import take_file
+from app.uploads.body import PromisedSha256
+from app.uploads.files import take_file
 from core.accounts import quotas
 from core.accounts.scopes import Scope
 from core.assets import repository
-from core.assets.names import check_model_name
 from core.assets.tables import Model
 from core.audit import log as audit
 
@@ -91,20 +91,10 @@ async def upload_model_file(
     caller: Asker,
     model_id: ModelId,
     name: Annotated[str, Path(examples=["model.safetensors"], description="As Hugging Face names it.")],
+    promised: PromisedSha256,
 ) -> Response:
     """The raw bytes of a file; weights as safetensors only. A second upload of a name replaces the first."""
-    check_model_name(name)
-    settings = services.settings
-    stored = await take_file(
-        request,
-        services,
-        Model,
-        caller,
-        model_id,
-        name,
-        max_file_bytes=settings.max_file_bytes,
-        max_total_bytes=settings.max_model_bytes,
-    )
+    stored = await take_file(request, services, Model, caller, model_id, name, sha256=promised)
     return Response(status_code=204, headers={"ETag": strong(stored.sha256)})
 
 

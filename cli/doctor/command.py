@@ -14,6 +14,7 @@ from cli.doctor.engine import check_engine
 from cli.doctor.environment import check_settings
 from cli.doctor.finding import Finding
 from cli.doctor.ledger import check_database
+from cli.doctor.signing import check_signing_key
 from cli.doctor.storage import check_storage
 from cli.problems import setting_problems
 from core.settings import Settings, settings_from_env
@@ -23,6 +24,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     check_database,
     check_broker,
     check_storage,
+    check_signing_key,
     check_engine,
 )
 

@@ -20,6 +20,7 @@ from core.errors import NotFound, QuotaExceeded
 from core.jobs.states import HELD, Status
 from core.jobs.tables import Job
 from core.settings import Settings
+from core.uploads.tables import Upload, UploadStatus
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,16 @@ def take_running(session: Session, owner_id: str, defaults: Quotas) -> bool:
 
 
 def stored_bytes(session: Session, owner_id: str) -> int:
-    """Bytes of the owner's models, datasets and results; equal files count as often as they are named."""
+    """Bytes of the owner's models, datasets and results; equal files count as often as they are named.
+
+    A file that arrives in parts counts as a whole from its declaration.
+    """
     results = select(Artifact.bytes).join(Job, Job.id == Artifact.job_id).where(Job.owner_id == owner_id)
     parts = [select(kind.bytes).where(kind.owner_id == owner_id) for kind in (Model, Dataset)]
-    each = parts[0].union_all(parts[1], results).subquery()
+    arriving = select(Upload.bytes).where(
+        Upload.owner_id == owner_id, Upload.status == UploadStatus.RECEIVING
+    )
+    each = parts[0].union_all(parts[1], results, arriving).subquery()
     return int(session.scalars(select(func.coalesce(func.sum(each.c.bytes), 0))).one())
 
 

@@ -17,7 +17,7 @@ from core.ids import new_id
 from core.jobs.states import ACTIVE
 from core.jobs.tables import Job
 
-Asset = TypeVar("Asset", Model, Dataset)
+Asset = TypeVar("Asset", bound=Model | Dataset)
 
 
 def create_model(session: Session, *, owner_id: str, name: str) -> Model:
@@ -129,7 +129,7 @@ def add_file(
 
     Raises NotFound, Conflict `already_complete`, and TooLarge when all files together exceed `max_bytes`.
     """
-    asset = _locked_uploading(session, kind, owner_id, asset_id)
+    asset = lock_uploading(session, kind, owner_id, asset_id)
     total = select(func.coalesce(func.sum(AssetFile.bytes), 0)).where(
         AssetFile.asset_id == asset_id, AssetFile.name != file.name
     )
@@ -154,7 +154,7 @@ def complete_model(
 
     Raises NotFound, Conflict `already_complete`, or Conflict `changed` when it has other files by now.
     """
-    model = _locked_uploading(session, Model, owner_id, model_id)
+    model = lock_uploading(session, Model, owner_id, model_id)
     _require_unchanged(session, model, files)
     model.status, model.config, model.model_type, model.parameters, model.digest = (
         AssetStatus.READY,
@@ -176,7 +176,7 @@ def complete_dataset(
     digest: str,
 ) -> Dataset:
     """Close an upload with what was found in exactly these files; raises as `complete_model` does."""
-    dataset = _locked_uploading(session, Dataset, owner_id, dataset_id)
+    dataset = lock_uploading(session, Dataset, owner_id, dataset_id)
     _require_unchanged(session, dataset, files)
     dataset.status, dataset.summary, dataset.digest = AssetStatus.READY, summary, digest
     return dataset
@@ -210,6 +210,14 @@ def require_usable(session: Session, kind: type[Asset], owner_id: str, asset_id:
     return asset
 
 
+def lock_uploading(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
+    """The owner's asset, locked, which takes files; raises NotFound, or Conflict `already_complete`."""
+    asset = _locked(session, kind, owner_id, asset_id)
+    if asset.status != AssetStatus.UPLOADING:
+        raise Conflict(f"{asset_id} is already complete.", code="already_complete")
+    return asset
+
+
 def _added(session: Session, asset: Asset, files: Sequence[FileRecord] = ()) -> Asset:
     session.add(asset)
     for file in files:
@@ -231,13 +239,6 @@ def _locked(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -
     asset = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
     if asset is None:
         raise NotFound(f"There is no {kind.__name__.lower()} {asset_id}.")
-    return asset
-
-
-def _locked_uploading(session: Session, kind: type[Asset], owner_id: str, asset_id: str) -> Asset:
-    asset = _locked(session, kind, owner_id, asset_id)
-    if asset.status != AssetStatus.UPLOADING:
-        raise Conflict(f"{asset_id} is already complete.", code="already_complete")
     return asset
 
 

@@ -10,6 +10,7 @@ from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
 from core.db import Database
 from core.tables import METADATA
+from core.uploads.tables import UploadPart
 
 BATCH = 500
 
@@ -49,4 +50,5 @@ def named_objects(session: Session) -> set[str]:
     files = select(AssetFile.sha256).where(
         AssetFile.sha256.is_not(None), AssetFile.asset_id.not_in(pending.union_all(pending_too))
     )
-    return {sha256 for sha256 in session.scalars(files.union(select(Artifact.sha256))) if sha256}
+    named = files.union(select(Artifact.sha256), select(UploadPart.object))
+    return {sha256 for sha256 in session.scalars(named) if sha256}

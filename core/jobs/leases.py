@@ -9,11 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.accounts.quotas import UNLIMITED, Quotas, owners_at_limit, take_running
-from core.artifacts.tables import Artifact
+from core.artifacts.repository import ArtifactRecord, publish
 from core.clock import now
 from core.db.base import Json
 from core.errors import LeaseLost
-from core.ids import new_id
 from core.jobs import events as job_events
 from core.jobs.changes import change, write
 from core.jobs.events import NewEvent
@@ -65,16 +64,6 @@ class Renewal:
     """A lease renewed; `cancel` says that the owner wants the job stopped."""
 
     cancel: bool
-
-
-@dataclass(frozen=True)
-class ArtifactRecord:
-    """A file of a result that is in the store already, by its name there such as `model/config.json`."""
-
-    name: str
-    bytes: int
-    sha256: str
-    media_type: str
 
 
 @dataclass(frozen=True)
@@ -177,19 +166,7 @@ def finish(session: Session, token: Token, *, artifacts: Sequence[ArtifactRecord
     job = _held(session, token)
     at = now(session)
     change(session, job, transition(job.status, Action.FINISH), at, progress=1.0, report=report, error=None)
-    for record in artifacts:
-        session.add(
-            Artifact(
-                id=new_id("art"),
-                job_id=job.id,
-                attempt=token.attempt,
-                name=record.name,
-                bytes=record.bytes,
-                sha256=record.sha256,
-                media_type=record.media_type,
-                created_at=at,
-            )
-        )
+    publish(session, job.id, token.attempt, artifacts, at)
 
 
 def fail(session: Session, token: Token, error: JobError, policy: RetryPolicy) -> Status:

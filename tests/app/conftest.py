@@ -1,5 +1,6 @@
 """The service as a client meets it: the whole application over a database made by the migrations."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from app.main import create_app
 from app.services import Services
 from core.accounts.repository import create_key, create_owner
 from core.accounts.scopes import Scope
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.store import Store
 from core.jobs import leases, repository
 from core.jobs.events import NewEvent
-from core.jobs.leases import ArtifactRecord, Claim
+from core.jobs.leases import Claim
 from core.settings import Settings
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files
@@ -67,6 +69,15 @@ class Service:
             )
             assert reply.status_code == 204, reply.text
         return asset_id
+
+    def declare(self, model_id: str, name: str, content: bytes, **changes: Any) -> dict[str, Any]:
+        """An upload in parts of a model's file, as the service shows it."""
+        file = {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        reply = self.client.post("/v1/uploads", json={"model": model_id} | file | changes)
+        assert reply.status_code in (200, 201), reply.text
+        shown = reply.json()
+        assert isinstance(shown, dict)
+        return shown
 
     def complete(
         self, collection: str, files: Mapping[str, bytes], headers: Mapping[str, str] | None = None

@@ -1,5 +1,6 @@
 """Results: the list, downloads in whole and in part, and the archive."""
 
+import base64
 import hashlib
 import io
 import os
@@ -49,6 +50,8 @@ def test_a_whole_download(service: Service, url: str) -> None:
     assert reply.content == CONTENT
     assert reply.headers["etag"] == ETAG
     assert reply.headers["accept-ranges"] == "bytes"
+    digest = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
+    assert reply.headers["repr-digest"] == f"sha-256=:{digest}:"
     assert reply.headers["content-length"] == str(len(CONTENT))
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.headers["content-disposition"] == 'attachment; filename="model.safetensors"'

@@ -11,7 +11,7 @@ from core.settings import Settings
 from tests.app.conftest import Service, problem
 from tests.support.uploads import model_files
 
-OPEN = {"/healthz", "/readyz", "/v1/version"}
+OPEN = {"/healthz", "/readyz", "/v1/version", "/v1/signing-keys"}
 """Routes that need no key."""
 BODIES: dict[str, bytes] = {"put": b"{}"}
 
@@ -39,9 +39,11 @@ def estate(service: Service) -> Estate:
     job_id = service.finished({f"model/{name}": content for name, content in model_files().items()})
     artifact = service.client.get(f"/v1/jobs/{job_id}/artifacts").json()["data"][0]
     model_id, dataset_id = (service.upload(collection, {}) for collection in ("models", "datasets"))
+    upload_id = service.declare(model_id, "config.json", b"{}")["id"]
     key_id = service.client.get("/v1/account").json()["key"]["id"]
     ids = {"job_id": job_id, "artifact_id": artifact["id"], "model_id": model_id, "dataset_id": dataset_id}
-    return Estate(ids | {"key_id": key_id}, ("bert", artifact["sha256"], service.owner_id))
+    ids |= {"key_id": key_id, "upload_id": upload_id}
+    return Estate(ids, ("bert", artifact["sha256"], service.owner_id))
 
 
 def test_every_route_hides_what_belongs_to_another(service: Service, estate: Estate) -> None:
@@ -52,7 +54,7 @@ def test_every_route_hides_what_belongs_to_another(service: Service, estate: Est
     walked = 0
     for method, path in operations(service.app.openapi()):
         operation = service.app.openapi()["paths"][path][method]
-        wanted = set(re.findall(r"{(\w+)}", path)) - {"name"}
+        wanted = set(re.findall(r"{(\w+)}", path)) - {"name", "number"}
         if path in OPEN or operation["operationId"] in MAKERS:
             continue
         if not wanted and "{name}" not in path:
@@ -64,7 +66,7 @@ def test_every_route_hides_what_belongs_to_another(service: Service, estate: Est
         if not wanted:
             assert path == "/v1/methods/{name}"
             continue
-        url = path.format(**estate.ids, name=names.get(path.split("/")[2], ""))
+        url = path.format(**estate.ids, name=names.get(path.split("/")[2], ""), number=1)
         for headers in (other, other | {"Accept": "text/event-stream"}):
             reply = service.client.request(method.upper(), url, headers=headers, content=BODIES.get(method))
             problem(reply, 404, "not_found")
@@ -104,7 +106,7 @@ def test_every_route_needs_a_key(service: Service, header: str) -> None:
         url = re.sub(r"{(\w+)_id}", lambda match: {"job": "job_"}.get(match[1], "mdl_") + "0" * 26, path)
         reply = service.client.request(
             method.upper(),
-            url.replace("{name}", "config.json"),
+            url.replace("{name}", "config.json").replace("{number}", "1"),
             headers={"Authorization": header.encode("latin-1")},
         )
         problem(reply, 401, "unauthorized")

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from client import PruneryClient
 from core.jobs.events import NewEvent
+from core.signing.tables import Signature
 from core.workers.repository import WorkerRecord, beat, leave
 from core.workers.tables import Worker
 from tests.cli.conftest import Prunery
@@ -121,13 +122,22 @@ def test_a_job_is_watched_and_brought(online: Prunery, api: Api, job: str, tmp_p
     assert f"{job}: pruning\n" in err
     assert f"{job}: careful\n" in err
     assert err.endswith("succeeded\n")
-    code, out, _ = online("download", job)
+    code, out, err = online("download", job)
     assert (code, out) == (0, f"{job}\n")
-    assert {path.relative_to(tmp_path / job).as_posix() for path in (tmp_path / job).rglob("*.*")} == set(
-        RESULT
-    )
+    found = {path.relative_to(tmp_path / job).as_posix() for path in (tmp_path / job).rglob("*.*")}
+    assert found == {*RESULT, "manifest.json"}
+    with PruneryClient(api.url, api.key) as client:
+        (key_id,) = client.signing_keys()
+    assert err == f"signed by key {key_id}\n"
+    assert online("verify", job, "--key", key_id)[0] == 0
     assert online("download", job, "--archive") == (0, f"{job}.tar\n", "")
     assert (tmp_path / f"{job}.tar").stat().st_size > len(RESULT["model/model.safetensors"])
+    with api.database.write() as session:
+        session.execute(delete(Signature).where(Signature.job_id == job))
+    code, _, err = online("download", job, "old")
+    assert code == 0
+    assert err == f"{job} is not signed: it is older than signing, and nobody vouches for its files\n"
+    assert online("verify", "old")[0] == 1
 
 
 def test_a_failed_job_says_why_and_which_field(online: Prunery, api: Api, job: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.uploads import dataset_files, takes_model_file
+from client.selection import dataset_files, takes_model_file
 from core.assets.names import DATASET_FILES, MODEL_FILES
 
 NAMES = (

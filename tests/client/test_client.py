@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client import ApiProblem, Job, PruneryClient, UploadBroken, WaitTimeout
+from client import ApiProblem, Job, NotVerified, PruneryClient, UploadBroken, WaitTimeout
 from core.jobs.events import NewEvent
 from core.workers.repository import WorkerRecord, beat, leave
 from tests.support.api import RESULT, Api
@@ -206,6 +206,20 @@ def test_the_model_comes_as_one_archive(client: PruneryClient, finished: Job, tm
     with tarfile.open(tmp_path / "model.tar") as archive:
         assert {Path(name).name for name in archive.getnames()} == {"config.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["model.tar"]
+
+
+def test_a_manifest_that_the_service_does_not_stand_by_brings_nothing(
+    client: PruneryClient, finished: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = client.artifacts(finished.id)[1:]
+    monkeypatch.setattr(PruneryClient, "artifacts", lambda *_: others)
+    with pytest.raises(NotVerified, match="lists other files"):
+        client.download(finished.id, tmp_path)
+    monkeypatch.setattr(PruneryClient, "signing_keys", lambda _: ("another",))
+    for bring in (client.download, client.download_archive):
+        with pytest.raises(NotVerified, match="no key of this service"):
+            bring(finished.id, tmp_path / "result")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_running_job_has_no_artifacts_yet(client: PruneryClient, submit: Submit, tmp_path: Path) -> None:

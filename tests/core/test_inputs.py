@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import delete
 
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.tables import Artifact
 from core.assets import repository as assets
 from core.assets.files import FileRecord, HubModelInfo, HubReference
@@ -13,7 +14,6 @@ from core.db import Database
 from core.errors import NotFound
 from core.inputs import Inputs, find_inputs, materialise
 from core.jobs import leases
-from core.jobs.leases import ArtifactRecord
 from tests.support.ledger import CONFIG, FILE, make_job, make_model, make_owner
 
 

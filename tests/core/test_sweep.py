@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.assets import repository as assets
 from core.assets.files import FileRecord
 from core.assets.tables import Model
@@ -16,9 +17,12 @@ from core.db import Database
 from core.errors import NotFound
 from core.jobs import idempotency, leases, repository
 from core.jobs.idempotency import Request
-from core.jobs.leases import ArtifactRecord
 from core.settings import Settings
 from core.sweep import Swept, sweep
+from core.uploads import repository as uploads
+from core.uploads.parts import store_part
+from core.uploads.repository import Declaration
+from core.uploads.tables import Upload
 from core.workers.repository import WorkerRecord, beat, list_workers
 from core.workers.tables import Worker
 from tests.support.ledger import make_job, make_owner
@@ -57,6 +61,27 @@ def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
     assert sweep(database, store, settings) == Swept(0, 1, 1, 0, 0, 0)
     with pytest.raises(NotFound), database.read() as session:
         assets.get(session, Model, owner, model.id)
+
+
+def test_parts_go_when_none_came_for_a_day_and_keep_their_model_until_then(
+    database: Database, store: LocalStore, settings: Settings
+) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        model = assets.create_model(session, owner_id=owner, name="large")
+        file = Declaration(Model, model.id, "model.safetensors", 5, "a" * 64)
+        upload, _ = uploads.declare(session, owner, file, part_bytes=5, max_bytes=5)
+    part = store_part(store, upload, 1, [b"bytes"])
+    with database.write() as session:
+        uploads.keep_part(session, owner, upload.id, part)
+        session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=2 * DAY)))
+    make_old(store.path(part.object))
+    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0)
+    with database.write() as session:
+        session.execute(update(Upload).values(updated_at=now(session) - timedelta(seconds=DAY + 1)))
+    assert sweep(database, store, settings) == Swept(0, 2, 1, 0, 0)
+    with pytest.raises(NotFound), database.read() as session:
+        uploads.get(session, owner, upload.id)
 
 
 def test_named_objects_stay_and_unnamed_ones_stay_while_they_are_young(

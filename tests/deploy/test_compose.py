@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -40,6 +41,7 @@ class Deployment:
             f"postgresql://prunery:{PASSWORD['POSTGRES_PASSWORD']}@postgres:5432/prunery": database_url,
             "redis://redis:6379/0": redis_url,
             "/data": str(folder / "data"),
+            "/keys": str(folder / "keys"),
             "0.0.0.0": "127.0.0.1",
             "8000": self.port,
         }
@@ -132,6 +134,17 @@ def test_the_gpu_worker_starts_where_there_is_a_gpu_and_refuses_elsewhere(
     refused = deployment.run(service, service.command)
     assert refused.returncode != 0
     assert "PRUNERY_WORKER_QUEUE is gpu" in refused.stderr
+
+
+def test_only_the_api_sees_the_key_that_signs() -> None:
+    entries = yaml.safe_load(interpolate((ROOT / "docker-compose.yml").read_text(), PASSWORD))["services"]
+    holders = {name for name, entry in entries.items() if "keys:/keys" in entry.get("volumes", ())}
+    told = {
+        name
+        for name, service in services(PASSWORD).items()
+        if service.environment.get("PRUNERY_SIGNING_KEY_FILE", "").startswith("/keys/")
+    }
+    assert holders == told == {"api"}
 
 
 def test_there_is_no_default_password() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from core.accounts.repository import create_key, create_owner
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.db import Database, migrate
 from core.jobs.events import NewEvent
-from core.jobs.leases import ArtifactRecord, Claim, JobError, claim, fail, finish, renew
+from core.jobs.leases import Claim, JobError, claim, fail, finish, renew
 from core.jobs.states import RetryPolicy
 from core.settings import Settings
 from tests.support.server import running
@@ -64,11 +65,11 @@ class Api:
 
 
 @contextmanager
-def running_api(data_dir: Path) -> Iterator[Api]:
-    """Serve the API on a fresh database under `data_dir`."""
+def running_api(data_dir: Path, **changes: Any) -> Iterator[Api]:
+    """Serve the API on a fresh database under `data_dir`, with `changes` to the settings."""
     from app.main import create_app
 
-    settings = Settings(data_dir=data_dir)
+    settings = Settings(data_dir=data_dir, **changes)
     migrate(settings.database_url)
     database = Database(settings.database_url)
     with database.write() as session:

@@ -16,10 +16,12 @@ from cli.doctor.engine import check_engine
 from cli.doctor.environment import check_settings
 from cli.doctor.finding import Finding
 from cli.doctor.ledger import check_database
+from cli.doctor.signing import check_signing_key
 from cli.doctor.storage import check_storage
 from core.db import Database
 from core.db.migrate import alembic_config
 from core.settings import Settings
+from core.signing.keys import load_or_make
 from core.workers.repository import WorkerRecord
 from tests.support.proxy import BlockableServer
 from worker.liveness import Liveness
@@ -222,3 +224,19 @@ class TestEngine:
 
 def with_options(url: str, options: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options={options.replace(' ', '%20')}"
+
+
+def test_the_signing_key_is_read_and_never_made(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    path = settings.signing_key_file
+    (none,) = check_signing_key(settings)
+    assert (none.status, path.exists()) == ("ok", False)
+    key = load_or_make(path)
+    (good,) = check_signing_key(settings)
+    assert (good.status, good.detail) == ("ok", f"results are signed by {key.id}")
+    path.chmod(0o644)
+    (open_to_all,) = check_signing_key(settings)
+    assert (open_to_all.status, open_to_all.remedy) == ("warn", f"chmod 600 {path}")
+    path.write_text("no key")
+    (broken,) = check_signing_key(settings)
+    assert broken.status == "fail"

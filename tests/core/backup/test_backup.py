@@ -1,5 +1,6 @@
 """A service copied to a folder and back, from either kind of database to either."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import delete, select, update
 
 from core.accounts.repository import authenticate, create_key
 from core.artifacts.local import LocalStore
+from core.artifacts.repository import ArtifactRecord
 from core.artifacts.tables import Artifact
 from core.assets import repository as assets
 from core.assets.files import FileRecord
@@ -19,10 +21,13 @@ from core.backup.rows import count_rows, named_objects, snapshot
 from core.db import Database, migrate
 from core.db.migrate import alembic_config
 from core.jobs import repository as jobs
-from core.jobs.leases import ArtifactRecord, claim, finish
+from core.jobs.leases import claim, finish
 from core.jobs.states import Status
 from core.jobs.tables import Job, JobEvent
 from core.tables import METADATA
+from core.uploads import repository as uploads
+from core.uploads.parts import assemble, store_part
+from core.uploads.repository import Declaration
 from tests.support.ledger import make_job, make_model, make_owner
 
 RESULT = b"pruned weights" * 10_000
@@ -114,6 +119,26 @@ def test_everything_comes_back(
         taken = claim(session, worker_id="new", queues=["cpu"], lease_seconds=60)
     assert taken is not None
     assert (taken.token.job_id, taken.token.attempt) == (running.id, 2)
+
+
+def test_an_upload_in_parts_goes_on_after_a_restore(
+    database: Database, store: LocalStore, tmp_path: Path, fresh: Callable[[], tuple[Database, LocalStore]]
+) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        model = assets.create_model(session, owner_id=owner, name="large")
+        file = Declaration(Model, model.id, "vocab.txt", 10, hashlib.sha256(b"firstother").hexdigest())
+        upload, _ = uploads.declare(session, owner, file, part_bytes=5, max_bytes=10)
+    for number, content in ((1, b"first"), (2, b"other")):
+        if number == 2:
+            assert save(database, store, tmp_path / "backup").objects == 1
+            database, store = fresh()
+            restore(tmp_path / "backup", database, store)
+        part = store_part(store, upload, number, [content])
+        with database.write() as session:
+            uploads.keep_part(session, owner, upload.id, part)
+            parts = uploads.parts_of(session, upload)
+    assert assemble(store, upload, parts).sha256 == file.sha256
 
 
 def test_a_backup_moves_a_service_to_postgresql(

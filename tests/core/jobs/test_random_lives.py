@@ -11,10 +11,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import update
 
+from core.artifacts.repository import ArtifactRecord
 from core.db import Database
 from core.errors import LeaseLost
 from core.jobs import leases, repository
-from core.jobs.leases import ArtifactRecord, JobError, Token
+from core.jobs.leases import JobError, Token
 from core.jobs.reconcile import reconcile
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.jobs.tables import Job

@@ -3,12 +3,12 @@
 import pytest
 
 from core.artifacts import repository as artifacts
+from core.artifacts.repository import ArtifactRecord
 from core.assets import repository as assets
 from core.assets.tables import Model
 from core.db import Database
 from core.errors import Conflict, InvalidRequest, NotFound, NotReady
 from core.jobs import leases, repository
-from core.jobs.leases import ArtifactRecord
 from core.jobs.repository import NewJob
 from core.jobs.states import Status
 from tests.support.ledger import make_dataset, make_job, make_model, make_owner
