@@ -5,6 +5,7 @@ from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, Dataset, Model
 from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
+from core.signing.tables import Signature, SigningKey
 from core.uploads.tables import Upload, UploadPart
 from core.workers.tables import Worker
 
@@ -20,6 +21,8 @@ TABLES = (
     JobEvent,
     IdempotencyKey,
     Artifact,
+    SigningKey,
+    Signature,
     Worker,
 )
 METADATA = Base.metadata
