@@ -6,6 +6,7 @@ from core.assets.tables import AssetFile, Dataset, Model
 from core.audit.tables import AuditRecord
 from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
+from core.signing.tables import Signature, SigningKey
 from core.uploads.tables import Upload, UploadPart
 from core.workers.tables import Worker
 
@@ -23,6 +24,8 @@ TABLES = (
     JobEvent,
     IdempotencyKey,
     Artifact,
+    SigningKey,
+    Signature,
     Worker,
 )
 METADATA = Base.metadata
