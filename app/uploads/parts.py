@@ -50,10 +50,11 @@ async def complete(services: Services, caller: Caller, upload_id: str) -> Upload
     return await to_thread.run_sync(_complete, services, caller, upload_id, limiter=services.upload_threads)
 
 
-def discard(services: Services, owner_id: str, upload_id: str) -> None:
+def discard(services: Services, caller: Caller, upload_id: str) -> None:
     """Forget an upload and its parts; raises NotFound."""
     with services.database.write() as session:
-        objects = repository.discard(session, owner_id, upload_id)
+        objects = repository.discard(session, caller.owner_id, upload_id)
+        audit.record(session, caller, "upload.delete", upload_id)
     delete_objects(services.store, objects)
 
 
@@ -72,7 +73,7 @@ def _complete(services: Services, caller: Caller, upload_id: str) -> Upload:
         # Another request may have completed it, and so deleted the parts under this one.
         if upload.status == UploadStatus.COMPLETE:
             return upload
-        discard(services, owner_id, upload_id)
+        discard(services, caller, upload_id)
         message = f"The parts of {upload.name} are not the file that was declared. Declare and send it anew."
         raise InvalidRequest(message, code="digest_mismatch") from error
     kind, asset_id = repository.asset_of(upload)

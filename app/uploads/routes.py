@@ -18,6 +18,7 @@ from app.uploads.schemas import NewUpload, UploadView
 from core.accounts import quotas
 from core.accounts.scopes import Scope
 from core.assets.tables import Dataset, Model
+from core.audit import log as audit
 from core.errors import TooLarge
 from core.uploads import repository
 from core.uploads.repository import Kind
@@ -79,6 +80,8 @@ def create_upload(
             max_bytes=limits.total_bytes,
         )
         quotas.check_stored(session, caller.owner_id, services.quotas)
+        if new:
+            audit.record(session, caller, "upload.create", upload.id)
         view = UploadView.of(upload, repository.parts_of(session, upload))
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"{base_url(request, services.settings)}/v1/uploads/{upload.id}"
@@ -157,4 +160,4 @@ async def complete_upload(services: Door, caller: Asker, upload_id: UploadId) ->
 )
 def delete_upload(services: Door, caller: Asker, upload_id: UploadId) -> None:
     """Forget the upload and its parts; a file that it has become stays."""
-    parts.discard(services, caller.owner_id, upload_id)
+    parts.discard(services, caller, upload_id)

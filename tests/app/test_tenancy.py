@@ -16,7 +16,7 @@ OPEN = {"/healthz", "/readyz", "/v1/version", "/v1/signing-keys"}
 BODIES: dict[str, bytes] = {"put": b"{}"}
 
 
-MAKERS = {"create_model", "create_dataset", "create_job", "create_key"}
+MAKERS = {"create_upload", "create_model", "create_dataset", "create_job", "create_key"}
 """Operations that change something and name no object in their path: what they make is the caller's own."""
 
 

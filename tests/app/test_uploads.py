@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
+from core.accounts.scopes import Scope
 from tests.app.conftest import MakeSettings, Service, problem
 from tests.app.http.test_digest import promise
 from tests.app.test_limits import left_over
@@ -230,3 +231,40 @@ def test_a_full_disk_keeps_the_parts_that_are_there(service: Service, upload: di
         signal.signal(signal.SIGXFSZ, handler)
     assert len(left_over(service)) == len(PARTS)
     assert complete(service, upload).json()["status"] == "complete"
+
+
+def test_a_key_needs_the_scope_of_what_the_file_is_for(service: Service, upload: dict[str, Any]) -> None:
+    address = f"/v1/uploads/{upload['id']}"
+    reader, writer, stranger = (
+        service.further_key(scope) for scope in (Scope.MODELS_READ, Scope.MODELS_WRITE, Scope.DATASETS_WRITE)
+    )
+    declaration = {"model": upload["model"], "name": "config.json", "bytes": 2, "sha256": "0" * 64}
+    assert service.client.get(address, headers=reader).status_code == 200
+    assert service.client.put(f"{address}/parts/1", content=PARTS[0], headers=writer).status_code == 204
+    for headers in (reader, stranger):
+        problem(
+            service.client.post("/v1/uploads", json=declaration, headers=headers), 403, "insufficient_scope"
+        )
+        problem(
+            service.client.put(f"{address}/parts/2", content=PARTS[1], headers=headers),
+            403,
+            "insufficient_scope",
+        )
+        problem(service.client.get("/v1/uploads", headers=headers), 403, "insufficient_scope")
+        problem(service.client.delete(address, headers=headers), 403, "insufficient_scope")
+
+
+def test_a_declared_file_takes_its_room_at_once(make_settings: MakeSettings) -> None:
+    app = create_app(make_settings(upload_part_bytes=PART, max_stored_bytes=2 * PART))
+    with app.state.services.database.write() as session:
+        owner = create_owner(session, "first")
+        _, key = create_key(session, owner.id, "key")
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        service = Service(app, client, owner.id, key)
+        model = service.upload("models", {})
+        first = service.declare(model, "model.safetensors", CONTENT[: 2 * PART])
+        body = {"model": model, "name": "config.json", "bytes": 2, "sha256": "0" * 64}
+        refused = problem(client.post("/v1/uploads", json=body), 429, "quota_exceeded")
+        assert (refused["limit"], refused["used"]) == (2 * PART, 2 * PART + 2)
+        client.delete(f"/v1/uploads/{first['id']}")
+        assert client.post("/v1/uploads", json=body).status_code == 201
