@@ -20,7 +20,14 @@ from core.db import Database
 from tests.app.conftest import MakeSettings, Service, problem
 
 NOTHING = "0" * 26
-PREFIXES = {"job_id": "job", "model_id": "mdl", "dataset_id": "dst", "artifact_id": "art", "key_id": "key"}
+PREFIXES = {
+    "job_id": "job",
+    "upload_id": "upl",
+    "model_id": "mdl",
+    "dataset_id": "dst",
+    "artifact_id": "art",
+    "key_id": "key",
+}
 
 
 @contextmanager
