@@ -9,12 +9,13 @@ from core.db.base import Base
 
 
 class Owner(Base):
-    """Who models, datasets and jobs belong to."""
+    """Who models, datasets and jobs belong to; `recent_use` is what `core.jobs.shares` makes of their jobs' time."""
 
     __tablename__ = "owners"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(String(128), unique=True)
+    recent_use: Mapped[float] = mapped_column(default=0.0, server_default="0")
     created_at: Mapped[datetime]
 
 

@@ -91,5 +91,5 @@ def _release(session: Session) -> int:
     for job in held:
         status = transition(job.status, Action.REQUEUE)
         reason = {"reason": "restored"}
-        change(session, job, status, now(session), event=reason, worker_id=None, lease_until=None)
+        change(session, job, status, now(session), event=reason, worker_id=None)
     return len(held)

@@ -1,38 +1,105 @@
-"""Which job a worker should take next."""
+"""Which job a worker should take next.
+
+A line is the jobs of one owner in one queue. Within a line the job with the least `turn` is next. Between lines the one
+whose first job has the highest priority is next, where a minute of waiting counts as much as a point of priority, up
+to the highest priority that waits. Of lines that are equal then, and without priorities all are, the one whose owner
+runs fewest jobs is next, and of those the one whose owner had least of the machines in the last hours.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import CTE, ColumnElement, Subquery, case, func, literal, literal_column, select, true, union_all
+from sqlalchemy import or_ as any_of
+from sqlalchemy.orm import Session, aliased
 
+from core.accounts.tables import Owner
 from core.jobs.states import HELD, Status
 from core.jobs.tables import Job
 
+POINT_SECONDS = 60.0
+"""How long a job has to wait to be as far as one of the next higher priority that just came."""
 
-def lock_best(session: Session, queues: Sequence[str], at: datetime) -> Job | None:
-    """The best job that is due: by priority, then whose owner has fewest running, then the oldest.
+_LINES = 20
+"""Lines that are tried when other workers are just taking the jobs of the best ones."""
 
-    Its row is locked. Rows that another transaction has locked are skipped, where the database can do that.
+# Written into the statement, so that it is known to be about the jobs of a partial index.
+QUEUED: ColumnElement[bool] = Job.status == literal_column("'queued'")
+
+
+def turn(queued_at: datetime, priority: int) -> float:
+    """When a job of priority 0 would have been queued to be as far, in seconds since 1970."""
+    return queued_at.timestamp() - POINT_SECONDS * priority
+
+
+def is_due(at: datetime) -> ColumnElement[bool]:
+    """Whether a queued job may begin, or still waits after a failed attempt."""
+    return any_of(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
+
+
+def lock_best(
+    session: Session, queues: Sequence[str], at: datetime, conditions: Sequence[ColumnElement[bool]] = ()
+) -> Job | None:
+    """The next job of these queues that is due and for which `conditions` hold, with its row locked.
+
+    Rows that another transaction has locked are skipped, where the database can do that.
     """
-    held = (
-        select(Job.owner_id, func.count().label("jobs"))
-        .where(Job.status.in_(HELD))
-        .group_by(Job.owner_id)
-        .subquery()
-    )
-    running = func.coalesce(held.c.jobs, 0)
-    query = (
-        select(Job.id)
-        .outerjoin(held, held.c.owner_id == Job.owner_id)
-        .where(
-            Job.status == Status.QUEUED,
-            Job.queue.in_(queues),
-            or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at),
+    wanted = (QUEUED, is_due(at), *conditions)
+    heads = first_of_each_line(queues, wanted)
+    held = select(Job.owner_id, func.count().label("jobs")).where(Job.status.in_(HELD)).group_by(Job.owner_id)
+    busy = held.subquery()
+    running = func.coalesce(busy.c.jobs, 0)
+    all_alike = literal(at.timestamp()) - POINT_SECONDS * func.max(Job.priority).over()
+    lines = (
+        select(Job.owner_id, Job.queue)
+        .join(heads, heads.c.id == Job.id)
+        .join(Owner, Owner.id == Job.owner_id)
+        .outerjoin(busy, busy.c.owner_id == Job.owner_id)
+        .order_by(
+            case((Job.turn < all_alike, all_alike), else_=Job.turn),
+            running,
+            Owner.recent_use,
+            Job.turn,
+            Job.id,
         )
-        .order_by(Job.priority.desc(), running, Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=Job)
+        .limit(_LINES)
     )
-    job_id = session.scalars(query).one_or_none()
-    return None if job_id is None else session.get_one(Job, job_id, populate_existing=True)
+    for owner_id, queue in session.execute(lines).all():
+        first = select(Job).where(Job.owner_id == owner_id, Job.queue == queue, *wanted)
+        first = first.order_by(Job.turn, Job.id).limit(1).with_for_update(skip_locked=True)
+        job = session.scalars(first.execution_options(populate_existing=True)).one_or_none()
+        if job is not None:
+            return job
+    return None
+
+
+def first_of_each_line(queues: Sequence[str], wanted: Sequence[ColumnElement[bool]]) -> Subquery:
+    """The `id` of the first job of each line for which `wanted` holds; null where there is none.
+
+    Costs a few steps down an index for each owner with queued jobs and each queue, however many jobs there are.
+    """
+    owners = _owners_that_wait()
+    names = union_all(*(select(literal(name).label("queue")) for name in queues)).subquery("queues")
+    first = (
+        select(Job.id)
+        .where(Job.owner_id == owners.c.owner_id, Job.queue == names.c.queue, *wanted)
+        .order_by(Job.turn, Job.id)
+        .limit(1)
+        .correlate(owners, names)
+        .scalar_subquery()
+    )
+    return select(first.label("id")).select_from(owners.join(names, true())).subquery("heads")
+
+
+def _owners_that_wait() -> CTE:
+    """The owners of queued jobs, found by stepping from each to the next rather than by reading all jobs."""
+    least = select(func.min(Job.owner_id).label("owner_id")).where(QUEUED)
+    owners = least.cte("owners_that_wait", recursive=True)
+    other = aliased(Job)
+    following = (
+        select(func.min(other.owner_id))
+        .where(other.status == literal_column(f"'{Status.QUEUED}'"), other.owner_id > owners.c.owner_id)
+        .correlate(owners)
+        .scalar_subquery()
+    )
+    return owners.union_all(select(following).where(owners.c.owner_id.is_not(None)))

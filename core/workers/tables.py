@@ -11,7 +11,8 @@ from core.db.base import Base
 class Worker(Base):
     """A worker process from its first sign of life to its orderly end, or until the sweep forgets it.
 
-    `queue` is its kind, see `core.queues.TAKEN_BY`; `devices` the ids of the accelerators its slots share.
+    `queue` is its kind, see `core.queues.TAKEN_BY`; `devices` the ids of the accelerators its slots share,
+    of which the smallest has `gpu_memory_gib`, 0 where that is unknown.
     """
 
     __tablename__ = "workers"
@@ -20,5 +21,6 @@ class Worker(Base):
     queue: Mapped[str] = mapped_column(String(32))
     slots: Mapped[int]
     devices: Mapped[list[str]] = mapped_column(JSON(none_as_null=True))
+    gpu_memory_gib: Mapped[float] = mapped_column(default=0.0, server_default="0")
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
