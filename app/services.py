@@ -12,6 +12,7 @@ from core.artifacts.local import LocalStore
 from core.artifacts.store import Store
 from core.assets.hub import HubClient
 from core.db import Database
+from core.jobs.forecast import Forecaster
 from core.jobs.heads import Head, heads
 from core.jobs.statistics import EndedJobs
 from core.settings import Settings
@@ -30,6 +31,7 @@ class Services:
     doorbell: Doorbell
     feed: Feed
     ended_jobs: EndedJobs
+    forecaster: Forecaster
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -44,6 +46,7 @@ class Services:
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),
             ended_jobs=EndedJobs(database),
+            forecaster=Forecaster(),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

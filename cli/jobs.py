@@ -1,4 +1,4 @@
-"""The commands that talk to a service: submit, watch, list, cancel, download, methods, workers."""
+"""The commands that talk to a service: submit, watch, list, pause, resume, cancel, download, methods, workers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,6 +122,18 @@ def list_jobs(
                 f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             )
     print_table(table)
+
+
+def pause(job_id: JobId) -> None:
+    """Let a job rest; a running one saves a checkpoint first."""
+    with connect() as client:
+        out.print(client.pause(job_id).status, highlight=False)
+
+
+def resume(job_id: JobId) -> None:
+    """Let a paused job go on from its last checkpoint."""
+    with connect() as client:
+        out.print(client.resume(job_id).status, highlight=False)
 
 
 def cancel(job_id: JobId) -> None:

@@ -170,9 +170,17 @@ class PruneryClient:
         filters = {name: value for name, value in (("status", status), ("model", model)) if value is not None}
         return self._pages("/v1/jobs", Job, filters)
 
+    def pause(self, job_id: str) -> Job:
+        """Let a job rest; a running one is `pausing` until its worker has saved a checkpoint."""
+        return self._post_job(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job go on from its last checkpoint."""
+        return self._post_job(job_id, "resume")
+
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; a running one is `canceling` until its worker has stopped."""
-        return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/cancel").content)
+        return self._post_job(job_id, "cancel")
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job that is over, with its artifacts."""
@@ -239,6 +247,10 @@ class PruneryClient:
         for file_name, path in files.items():
             uploads.send(self._transport, collection, created["id"], file_name, path, sent)
         return self._transport.request("POST", f"/v1/{collection}/{created['id']}/complete")
+
+    def _post_job(self, job_id: str, action: str) -> Job:
+        reply = self._transport.request("POST", f"/v1/jobs/{job_id}/{action}")
+        return Job.model_validate_json(reply.content)
 
     def _pages(self, path: str, item: type[Item], filters: Mapping[str, str] | None = None) -> Iterator[Item]:
         adapter: TypeAdapter[Page[Item]] = TypeAdapter(Page[item])  # type: ignore[valid-type]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.artifacts.store import Store
-from core.jobs.leases import ArtifactRecord
+from core.jobs.attempts import ArtifactRecord
 
 PRIVATE = "work"
 """The folder of `out/` that holds checkpoints, and is never published."""

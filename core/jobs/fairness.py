@@ -8,12 +8,29 @@ runs fewest jobs is next, and of those the one whose owner had least of the mach
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import CTE, ColumnElement, Subquery, case, func, literal, literal_column, select, true, union_all
-from sqlalchemy import or_ as any_of
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    Double,
+    Select,
+    Subquery,
+    bindparam,
+    case,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.orm import Session, aliased
 
 from core.accounts.tables import Owner
+from core.db.base import Moment
 from core.jobs.states import HELD, Status
 from core.jobs.tables import Job
 
@@ -32,24 +49,47 @@ def turn(queued_at: datetime, priority: int) -> float:
     return queued_at.timestamp() - POINT_SECONDS * priority
 
 
-def is_due(at: datetime) -> ColumnElement[bool]:
+def is_due(at: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Whether a queued job may begin, or still waits after a failed attempt."""
-    return any_of(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
+    return or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
 
 
 def lock_best(
-    session: Session, queues: Sequence[str], at: datetime, conditions: Sequence[ColumnElement[bool]] = ()
+    session: Session,
+    queues: Sequence[str],
+    at: datetime,
+    *,
+    gpus: int | None = None,
+    gpu_memory_gib: float = 0.0,
 ) -> Job | None:
-    """The next job of these queues that is due and for which `conditions` hold, with its row locked.
+    """The next job of these queues that is due, with its row locked; None when nothing is.
 
-    Rows that another transaction has locked are skipped, where the database can do that.
+    With `gpus`, only one that wants no more of them, and no more of memory. Rows that another transaction has
+    locked are skipped, where the database can do that.
     """
-    wanted = (QUEUED, is_due(at), *conditions)
+    lines, first = _statements(tuple(queues), gpus is not None)
+    values = {"at": at, "seconds": at.timestamp(), "gpus": gpus, "gpu_memory_gib": gpu_memory_gib}
+    for owner_id, queue in session.execute(lines, values).all():
+        job = session.scalars(first, values | {"owner_id": owner_id, "queue": queue}).one_or_none()
+        if job is not None:
+            return job
+    return None
+
+
+@cache  # to build them takes longer than to ask them
+def _statements(queues: tuple[str, ...], counts_gpus: bool) -> tuple[Select[str, str], Select[Job]]:
+    """The lines of these queues, best first, and the first job of one of them."""
+    wanted = [QUEUED, is_due(bindparam("at", type_=Moment))]
+    if counts_gpus:
+        wanted += [
+            Job.gpus <= bindparam("gpus"),
+            Job.gpu_memory_gib <= bindparam("gpu_memory_gib", type_=Double),
+        ]
     heads = first_of_each_line(queues, wanted)
     held = select(Job.owner_id, func.count().label("jobs")).where(Job.status.in_(HELD)).group_by(Job.owner_id)
-    busy = held.subquery()
+    busy = held.subquery("busy")
     running = func.coalesce(busy.c.jobs, 0)
-    all_alike = literal(at.timestamp()) - POINT_SECONDS * func.max(Job.priority).over()
+    all_alike = bindparam("seconds", type_=Double) - POINT_SECONDS * func.max(Job.priority).over()
     lines = (
         select(Job.owner_id, Job.queue)
         .join(heads, heads.c.id == Job.id)
@@ -64,13 +104,9 @@ def lock_best(
         )
         .limit(_LINES)
     )
-    for owner_id, queue in session.execute(lines).all():
-        first = select(Job).where(Job.owner_id == owner_id, Job.queue == queue, *wanted)
-        first = first.order_by(Job.turn, Job.id).limit(1).with_for_update(skip_locked=True)
-        job = session.scalars(first.execution_options(populate_existing=True)).one_or_none()
-        if job is not None:
-            return job
-    return None
+    line = (Job.owner_id == bindparam("owner_id"), Job.queue == bindparam("queue"))
+    first = select(Job).where(*line, *wanted).order_by(Job.turn, Job.id).limit(1)
+    return lines, first.with_for_update(skip_locked=True).execution_options(populate_existing=True)
 
 
 def first_of_each_line(queues: Sequence[str], wanted: Sequence[ColumnElement[bool]]) -> Subquery:

@@ -40,8 +40,7 @@ def claim(
     PostgreSQL claims skip each other's rows. None when nothing is due.
     """
     at = now(session)
-    fits = () if gpus is None else (Job.gpus <= gpus, Job.gpu_memory_gib <= gpu_memory_gib)
-    job = lock_best(session, queues, at, fits)
+    job = lock_best(session, queues, at, gpus=gpus, gpu_memory_gib=gpu_memory_gib)
     if job is None:
         return None
     values: Json = {
@@ -144,7 +143,8 @@ def release(session: Session, token: Token, reason: str) -> Status:
     """
     job = _held(session, token)
     status = transition(job.status, Action.REQUEUE)
-    change(session, job, status, now(session), event={"reason": reason}, worker_id=None)
+    event = {"reason": reason} if status is Status.QUEUED else {}
+    change(session, job, status, now(session), event=event, worker_id=None)
     return status
 
 

@@ -5,12 +5,14 @@ Every API and worker process runs `reconcile` once a second; its writes are cond
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
 from core.db import Database
+from core.db.base import Moment
 from core.jobs.attempts import JobError
 from core.jobs.changes import change
 from core.jobs.fairness import POINT_SECONDS, QUEUED, first_of_each_line, is_due
@@ -90,6 +92,16 @@ def _locked(session: Session, job_id: str, *conditions: ColumnElement[bool]) -> 
 
 
 def _due(session: Session, at: datetime) -> frozenset[str]:
-    unheard = (QUEUED, Job.updated_at <= at - UNHEARD, is_due(at))
-    heads = first_of_each_line(QUEUES, unheard)
-    return frozenset(session.scalars(select(Job.queue).join(heads, heads.c.id == Job.id).distinct()))
+    return frozenset(session.scalars(_unheard(), {"at": at, "heard": at - UNHEARD}))
+
+
+@cache
+def _unheard() -> Select[str]:
+    """The queues that have a job which was due for so long that somebody should have heard."""
+    waits = (
+        QUEUED,
+        Job.updated_at <= bindparam("heard", type_=Moment),
+        is_due(bindparam("at", type_=Moment)),
+    )
+    heads = first_of_each_line(QUEUES, waits)
+    return select(Job.queue).join(heads, heads.c.id == Job.id).distinct()

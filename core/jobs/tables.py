@@ -43,6 +43,7 @@ class Job(Base):
             "queue",
             "turn",
             "id",
+            "priority",
             sqlite_where=text(_QUEUED),
             postgresql_where=text(_QUEUED),
         ),

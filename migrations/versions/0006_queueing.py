@@ -26,7 +26,7 @@ OLD_INDEXES = {
     "ix_jobs_model_job_id": (["model_job_id"], None),
 }
 NEW_INDEXES = {
-    "ix_jobs_claim": (["owner_id", "queue", "turn", "id"], QUEUED),
+    "ix_jobs_claim": (["owner_id", "queue", "turn", "id", "priority"], QUEUED),
     "ix_jobs_lease_until": (["lease_until"], "status IN ('running', 'pausing', 'canceling')"),
     "ix_jobs_owner_id_status_id": (["owner_id", "status", "id"], None),
     "ix_jobs_model_id_id": (["model_id", "id"], None),
