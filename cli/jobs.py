@@ -91,6 +91,8 @@ def submit(
             return
         job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
         said.print(f"{job.method} at {_target(job)} of {job.target_measure}, {job.task}", highlight=False)
+        if job.waiting_for is not None:
+            said.print(f"no living worker can run it: it waits for {job.waiting_for}", highlight=False)
         out.print(job.id, highlight=False)
         if watch:
             _watch(client, job)

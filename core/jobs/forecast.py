@@ -3,11 +3,12 @@
 Both are estimates: they hold if nobody adds or withdraws a job and jobs take as long as the last ones did.
 """
 
+import math
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -46,16 +47,22 @@ class Outlook:
 
 @dataclass
 class _Line:
-    """The queued jobs of an owner in one queue: how many of each priority, and whether they go before others'."""
+    """The queued jobs of an owner in one queue: of each priority how many, and the turn of the first."""
 
-    standing: tuple[int, float, float]
-    waiting: Counter[int]
+    running: int
+    use: float
+    levels: dict[int, tuple[int, float]] = field(default_factory=dict)
 
-    def before(self, priority: int, own: int, standing: tuple[int, float, float]) -> int:
-        """How many of these go before a job of another owner that has `own` of its own line before it."""
-        urgent = sum(count for level, count in self.waiting.items() if level > priority)
-        turns = own + (self.standing < standing)
-        return urgent + min(self.waiting[priority], turns)
+    def before(self, other: "_Line", own: int, priority: int) -> int:
+        """How many of these go before a job of the line `other` that has `own` of its own before it.
+
+        Owners take turns, who runs fewer jobs first; what is more urgent goes before in any case.
+        """
+        urgent = sum(count for level, (count, _) in self.levels.items() if level > priority)
+        count, first = self.levels.get(priority, (0, math.inf))
+        _, its_first = other.levels.get(priority, (0, math.inf))
+        turns = other.running + own - self.running + ((self.use, first) < (other.use, its_first))
+        return max(urgent, min(urgent + count, turns))
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,11 @@ def _outlook(look: _Look, job: Job, own: int) -> Outlook:
 
 
 def _position(look: _Look, job: Job, own: int) -> int:
-    """Owners take turns: before a job go those of its own line, and as many of each other line, and urgent ones."""
+    """As `fairness` has it, but that it says nothing of how priorities become equal by waiting."""
     lines = look.lines.get(job.queue, {})
-    mine = lines[job.owner_id].standing if job.owner_id in lines else (0, 0.0, job.turn)
+    mine = lines.get(job.owner_id) or _Line(0, 0.0, {job.priority: (1, job.turn)})
     others = (line for owner, line in lines.items() if owner != job.owner_id)
-    return 1 + own + sum(line.before(job.priority, own, mine) for line in others)
+    return 1 + own + sum(line.before(mine, own, job.priority) for line in others)
 
 
 def _needs(job: Job) -> str:
@@ -133,7 +140,7 @@ def _own_before(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
     few = select(other.id).where(*mine, earlier).limit(FAR).correlate(Job).subquery()
     before = select(func.count()).select_from(few).scalar_subquery()
     found = session.execute(select(Job.id, before).where(Job.id.in_([job.id for job in jobs])))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 def _queued(job: type[Job]) -> ColumnElement[bool]:
@@ -148,17 +155,17 @@ def _take(session: Session) -> _Look:
 
 def _lines(session: Session) -> dict[str, dict[str, _Line]]:
     held = select(Job.owner_id, func.count()).where(Job.status.in_(HELD)).group_by(Job.owner_id)
-    running = dict(session.execute(held).tuples().all())
+    running = dict(session.execute(held).all())
     # All that is asked for is in the index of claims: no row is read.
     counted = select(Job.queue, Job.owner_id, Job.priority, func.count(), func.min(Job.turn)).where(QUEUED)
     counts = session.execute(counted.group_by(Job.queue, Job.owner_id, Job.priority)).all()
     owners = {owner for _, owner, *_ in counts}
     used = select(Owner.id, Owner.recent_use).where(Owner.id.in_(owners))
-    use = dict(session.execute(used).tuples().all())
+    use = dict(session.execute(used).all())
     lines: dict[str, dict[str, _Line]] = defaultdict(dict)
-    for queue, owner, priority, count, first in sorted(counts, key=lambda row: row[-1]):
-        new = _Line((running.get(owner, 0), use[owner], first), Counter())
-        lines[queue].setdefault(owner, new).waiting[priority] = count
+    for queue, owner, priority, count, first in counts:
+        line = lines[queue].setdefault(owner, _Line(running.get(owner, 0), use[owner]))
+        line.levels[priority] = (count, first)
     return lines
 
 

@@ -1,10 +1,10 @@
-"""Jobs as their owner sees them: create, read, list, pause, resume, cancel, delete. A worker uses `core.jobs.leases`."""
+"""Jobs as their owner sees them: create, read, list, pause, cancel, delete. A worker uses `core.jobs.leases`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.artifacts.tables import Artifact

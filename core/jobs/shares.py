@@ -1,7 +1,7 @@
 """How much of the machines each owner had lately, in one number that needs no clock to be compared.
 
 What an owner used halves every hour. Rather than to let every number shrink as time goes by, what is used later
-counts for more, and its logarithm is kept: `Owner.recent_use` = log2(sum of seconds x 2^(hour in which they were used)).
+counts for more, and the logarithm is kept: `Owner.recent_use` = log2(sum of seconds x 2^(hour of their use)).
 """
 
 import math
