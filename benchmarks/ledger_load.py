@@ -4,7 +4,7 @@ python -m benchmarks.ledger_load --database postgresql://postgres@127.0.0.1:5432
 
 Makes a database of its own on that server and drops it at the end. Times are those of whole transactions, with their
 commits, asked one after the other by one process: claims beside at most `--running` running jobs, each claimed job
-being finished later, outside of what is measured.
+being finished later, outside of what is measured. `SELECT 1` in a transaction tells how busy the machine is.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sqlalchemy import make_url, text
 from core.accounts.repository import create_owner
 from core.clock import now
 from core.db import Database, migrate
-from core.jobs import leases, repository
+from core.jobs import fairness, leases, repository
 from core.jobs.attempts import Token
 from core.jobs.forecast import Forecaster
 from core.jobs.reconcile import reconcile
@@ -126,6 +126,18 @@ def _claims(database: Database, repeat: int, running: int, what: str) -> None:
             with database.write() as session:
                 leases.finish(session, held.pop(0), artifacts=[], report={})
 
+    def nothing() -> None:
+        with database.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def find() -> None:
+        with database.write() as session:
+            assert fairness.lock_best(session, ("cpu",), at) is not None
+
+    with database.read() as session:
+        at = now(session)
+    _time("`SELECT 1`", repeat, nothing)
+    _time(f"find the job to claim, {what}", repeat, find)
     _time(f"claim, {what}", repeat, claim, between=finish)
 
 

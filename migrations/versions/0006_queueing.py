@@ -1,5 +1,7 @@
 """Jobs may be paused, say which GPUs they need, and are claimed by fair shares."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,7 +10,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-COLUMNS = (
+COLUMNS: tuple[tuple[str, str, sa.types.TypeEngine[Any], str | None], ...] = (
     ("jobs", "gpus", sa.BigInteger(), "0"),
     ("jobs", "gpu_memory_gib", sa.BigInteger(), "0"),
     ("jobs", "turn", sa.Double(), "0"),
