@@ -40,8 +40,9 @@ POINT_SECONDS = 60.0
 _LINES = 20
 """Lines that are tried when other workers are just taking the jobs of the best ones."""
 
-# Written into the statement, so that it is known to be about the jobs of a partial index.
+# Written into statements, so that they are known to be about the jobs of a partial index.
 QUEUED: ColumnElement[bool] = Job.status == literal_column("'queued'")
+RUNNING: ColumnElement[bool] = Job.status.in_([literal_column(f"'{status}'") for status in sorted(HELD)])
 
 
 def turn(queued_at: datetime, priority: int) -> float:
@@ -86,7 +87,7 @@ def _statements(queues: tuple[str, ...], counts_gpus: bool) -> tuple[Select[str,
             Job.gpu_memory_gib <= bindparam("gpu_memory_gib", type_=Double),
         ]
     heads = first_of_each_line(queues, wanted)
-    held = select(Job.owner_id, func.count().label("jobs")).where(Job.status.in_(HELD)).group_by(Job.owner_id)
+    held = select(Job.owner_id, func.count().label("jobs")).where(RUNNING).group_by(Job.owner_id)
     busy = held.subquery("busy")
     running = func.coalesce(busy.c.jobs, 0)
     all_alike = bindparam("seconds", type_=Double) - POINT_SECONDS * func.max(Job.priority).over()

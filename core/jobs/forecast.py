@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session, aliased
 
 from core.accounts.tables import Owner
 from core.clock import now
-from core.jobs.fairness import QUEUED
-from core.jobs.states import HELD, Status
+from core.jobs.fairness import QUEUED, RUNNING
+from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.workers.repository import WorkerState, list_workers
 
@@ -154,7 +154,7 @@ def _take(session: Session) -> _Look:
 
 
 def _lines(session: Session) -> dict[str, dict[str, _Line]]:
-    held = select(Job.owner_id, func.count()).where(Job.status.in_(HELD)).group_by(Job.owner_id)
+    held = select(Job.owner_id, func.count()).where(RUNNING).group_by(Job.owner_id)
     running = dict(session.execute(held).all())
     # All that is asked for is in the index of claims: no row is read.
     counted = select(Job.queue, Job.owner_id, Job.priority, func.count(), func.min(Job.turn)).where(QUEUED)

@@ -24,15 +24,17 @@ CHARGE_EVERY = timedelta(seconds=10)
 def charge(session: Session, job: Job, at: datetime) -> Json:
     """Count the time that a running job has held its devices; returns the columns of its row that change.
 
-    The caller's transaction holds the job's row.
+    Nothing is counted beyond its lease, also when nobody notices for days that its worker is dead. The caller's
+    transaction holds the job's row.
     """
     if job.charged_at is None:
         return {}
-    seconds = max(0.0, (at - job.charged_at).total_seconds()) * job.spec.get("devices", 1)
+    until = at if job.lease_until is None else min(at, job.lease_until)
+    seconds = max(0.0, (until - job.charged_at).total_seconds()) * job.spec.get("devices", 1)
     mine = Owner.id == job.owner_id
     # Not FOR UPDATE: jobs of the owner that are just being created refer to the row.
     before = session.scalars(select(Owner.recent_use).where(mine).with_for_update(key_share=True)).one()
-    rows_changed(session, update(Owner).where(mine).values(recent_use=added(before, seconds, at)))
+    rows_changed(session, update(Owner).where(mine).values(recent_use=added(before, seconds, until)))
     return {"device_seconds": job.device_seconds + seconds, "charged_at": at}
 
 

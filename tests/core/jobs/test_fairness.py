@@ -12,7 +12,9 @@ from core.db import Database
 from core.jobs import leases, shares
 from core.jobs.attempts import Claim
 from core.jobs.fairness import POINT_SECONDS, lock_best
+from core.jobs.reconcile import reconcile
 from core.jobs.tables import Job
+from core.settings import Settings
 from tests.support.ledger import make_job, make_owner
 
 GPUS = ("gpu", "gpu-16g", "cpu")
@@ -78,6 +80,19 @@ def test_running_jobs_are_charged_to_their_owner_and_to_themselves(database: Dat
     assert ended.charged_at is None
     hours = at.timestamp() / shares.HALF_LIFE_SECONDS
     assert 2 ** (owner.recent_use - hours) == pytest.approx(ended.device_seconds, rel=0.01)
+
+
+def test_a_dead_worker_is_charged_until_its_lease_ran_out(database: Database) -> None:
+    with database.write() as session:
+        job = make_job(session)
+    assert claim(database) is not None
+    with database.write() as session:
+        at = now(session)
+        moments = {"charged_at": at - timedelta(days=2), "lease_until": at - timedelta(days=2, seconds=-60)}
+        session.execute(update(Job).values(**moments))
+    assert reconcile(database, Settings()).expired == 1
+    with database.read() as session:
+        assert session.get_one(Job, job.id).device_seconds == pytest.approx(60)
 
 
 def test_use_is_added_up_and_halves_every_hour() -> None:
