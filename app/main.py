@@ -24,6 +24,7 @@ from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.workers.repository import queues_heard
 
 _DESCRIPTION = """\
 Makes transformer models smaller and faster. Upload a model and labelled text, or name them on the hub; ask
@@ -68,7 +69,8 @@ def app_from_env() -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
+    ring = partial(_ring_again, services)
+    reconciler = Reconciler(services.database, services.store, services.settings, ring)
     services.doorbell.start()
     reconciler.start()
     try:
@@ -78,3 +80,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         reconciler.stop()
         services.doorbell.stop()
         services.database.dispose()
+
+
+def _ring_again(services: Services, queue: str) -> None:
+    """Ring for jobs that nobody heard of, if anybody can: rings that none takes would pile up, second by second."""
+    with services.database.read() as session:
+        heard = queues_heard(session)
+    if queue in heard:
+        services.doorbell.ring(queue)

@@ -88,6 +88,12 @@ def forget_silent(session: Session, *, seconds: float) -> int:
     return rows_changed(session, delete(Worker).where(Worker.heartbeat_at < before))
 
 
+def queues_heard(session: Session) -> set[str]:
+    """The queues that a living worker takes jobs from."""
+    living = select(Worker).where(Worker.heartbeat_at >= now(session) - timedelta(seconds=STALE_SECONDS))
+    return {queue for each in session.scalars(living) for queue in taken_by(each.queue, each.gpu_memory_gib)}
+
+
 def list_workers(session: Session, owner_id: str | None = None) -> list[WorkerState]:
     """Every worker, oldest first, in two reads; `owner_id` is whose jobs are named."""
     held: dict[str | None, list[tuple[str, str]]] = defaultdict(list)
