@@ -87,6 +87,8 @@ def test_a_ring_arrives_in_files_and_a_request_for_cuda_rings_for_gpus(
 def test_the_reconciler_rings_again(make_settings: MakeSettings) -> None:
     with started(make_settings(poll_seconds=0.1)) as service:
         folder = service.services.settings.data_dir / "broker" / "messages"
+        with service.services.database.write() as session:
+            beat(session, WorkerRecord("one", "cpu", 1, []))
         service.job()
         wait_for(lambda: len(list(folder.iterdir())) >= 2, seconds=20)
 
