@@ -30,6 +30,7 @@ from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.workers.repository import queues_heard
 
 _DESCRIPTION = """\
 Makes transformer models smaller and faster. Upload a model and labelled text, or name them on the hub; ask
@@ -95,7 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.database,
         services.store,
         services.settings,
-        services.doorbell.ring,
+        partial(_ring_again, services),
         chores=[services.signer.sign_new],
     )
     services.doorbell.start()
@@ -109,3 +110,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.doorbell.stop()
         services.last_use.stop()
         services.database.dispose()
+
+
+def _ring_again(services: Services, queue: str) -> None:
+    """Ring for jobs that nobody heard of, if anybody can: rings that none takes would pile up, second by second."""
+    with services.database.read() as session:
+        heard = queues_heard(session)
+    if queue in heard:
+        services.doorbell.ring(queue)

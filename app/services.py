@@ -15,6 +15,7 @@ from core.artifacts.local import LocalStore
 from core.artifacts.store import Store
 from core.assets.hub import HubClient
 from core.db import Database
+from core.jobs.forecast import Forecaster
 from core.jobs.heads import Head, heads
 from core.jobs.statistics import EndedJobs
 from core.settings import Settings
@@ -41,6 +42,7 @@ class Services:
     quotas: Quotas
     rates: Rates
     last_use: LastUse
+    forecaster: Forecaster
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -59,6 +61,7 @@ class Services:
             quotas=Quotas.from_settings(settings),
             rates=Rates.from_settings(settings),
             last_use=LastUse(database),
+            forecaster=Forecaster(),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

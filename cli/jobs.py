@@ -1,4 +1,4 @@
-"""The commands that talk to a service: submit, watch, list, cancel, download, methods, workers."""
+"""The commands that talk to a service: submit, watch, list, pause, resume, cancel, download, methods, workers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +91,8 @@ def submit(
             return
         job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
         said.print(f"{job.method} at {_target(job)} of {job.target_measure}, {job.task}", highlight=False)
+        if job.waiting_for is not None:
+            said.print(f"no living worker can run it: it waits for {job.waiting_for}", highlight=False)
         out.print(job.id, highlight=False)
         if watch:
             _watch(client, job)
@@ -122,6 +124,18 @@ def list_jobs(
                 f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             )
     print_table(table)
+
+
+def pause(job_id: JobId) -> None:
+    """Let a job rest; a running one saves a checkpoint first."""
+    with connect() as client:
+        out.print(client.pause(job_id).status, highlight=False)
+
+
+def resume(job_id: JobId) -> None:
+    """Let a paused job go on from its last checkpoint."""
+    with connect() as client:
+        out.print(client.resume(job_id).status, highlight=False)
 
 
 def cancel(job_id: JobId) -> None:

@@ -58,7 +58,15 @@ class JobCalls(Calls):
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; a running one is `canceling` until its worker has stopped."""
-        return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/cancel").content)
+        return self._post(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Let a job rest; a running one is `pausing` until its worker has saved a checkpoint."""
+        return self._post(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job go on from its last checkpoint."""
+        return self._post(job_id, "resume")
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job that is over, with its artifacts."""
@@ -91,6 +99,10 @@ class JobCalls(Calls):
                 raise WaitTimeout(f"{job_id} is still {job.status} after {timeout:.0f} s")
             time.sleep(poll_seconds)
         return job
+
+    def _post(self, job_id: str, action: str) -> Job:
+        reply = self._transport.request("POST", f"/v1/jobs/{job_id}/{action}")
+        return Job.model_validate_json(reply.content)
 
 
 def _body(

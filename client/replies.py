@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
-Status = Literal["queued", "running", "canceling", "succeeded", "failed", "canceled"]
+Status = Literal["queued", "running", "pausing", "paused", "canceling", "succeeded", "failed", "canceled"]
 _TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})
 
 
@@ -126,6 +126,7 @@ class Proposal(Reply):
 class Job(Proposal):
     """A job as it is now. `progress` is 0..1 of the whole job; `report` is a summary of the result.
 
+    `waiting_for` names the worker that is missing when no living one can run it.
     `target_missed` says of a job that succeeded that its result is slower than the latency that was asked for.
     """
 
@@ -134,10 +135,13 @@ class Job(Proposal):
     phase: str | None
     progress: float
     queue_position: int | None
+    estimated_start_at: datetime | None = None
+    waiting_for: str | None = None
     attempt: int
     model: dict[str, Any]
     teacher: dict[str, Any] | None
     dataset: dict[str, Any]
+    device_seconds: float = 0.0
     metrics: dict[str, Any]
     error: JobError | None
     target_missed: bool | None = None
@@ -209,6 +213,7 @@ class Worker(Reply):
     queues: tuple[str, ...]
     slots: int
     devices: tuple[str, ...]
+    gpu_memory_gib: float = 0.0
     running: int
     jobs: tuple[str, ...]
     started_at: datetime

@@ -16,7 +16,7 @@ from core.assets.files import FileRecord, HubReference
 from core.assets.names import MODEL_FILES
 from core.assets.tables import AssetStatus, Dataset, Model
 from core.errors import NotFound
-from core.jobs.leases import Claim
+from core.jobs.attempts import Claim
 
 RESULT_MODEL = "model/"
 """Names of the files of a job's model begin with this among its artifacts."""

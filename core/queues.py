@@ -1,19 +1,41 @@
-"""Names that API and workers ring each other by, and how they reach the broker. Imports no Celery."""
+"""Names that API and workers ring each other by, and how they reach the broker. Imports no Celery.
+
+A queue says what a worker must have to run its jobs: nothing (`cpu`), a GPU (`gpu`), or GPUs of at least so many
+GiB (`gpu-16g`). The exact needs are the job's own, and are compared when it is claimed.
+"""
 
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.settings import Settings
 
 DOORBELL = "prunery.doorbell"
 """The only task. Its message carries nothing: it says "look", and a lost or doubled one does no harm."""
 
-QUEUES = ("cpu", "gpu")
+Kind = Literal["cpu", "gpu"]
+KINDS: tuple[Kind, ...] = ("cpu", "gpu")
+"""Kinds of workers."""
 
-TAKEN_BY = {"cpu": ("cpu",), "gpu": ("gpu", "cpu")}
-"""The queues that each kind of worker takes jobs from: what needs no GPU runs on one as well."""
+RUNGS = (16, 32, 64, 128)
+"""GiB of memory of a GPU from which on a worker hears the queue of that size too."""
+
+QUEUES = (*KINDS, *(f"gpu-{gib}g" for gib in RUNGS))
+
+
+def queue_for(*, needs_gpu: bool, gpu_memory_gib: int = 0) -> str:
+    """The queue of a job; every worker that can run it takes from that queue, and few others do."""
+    if not needs_gpu:
+        return "cpu"
+    return next((f"gpu-{gib}g" for gib in reversed(RUNGS) if gib <= gpu_memory_gib), "gpu")
+
+
+def taken_by(kind: str, gpu_memory_gib: float = 0.0) -> tuple[str, ...]:
+    """The queues that a worker takes jobs from, its own kind's first: what needs no GPU runs on one as well."""
+    if kind == "cpu":
+        return ("cpu",)
+    return ("gpu", *(f"gpu-{gib}g" for gib in RUNGS if gib <= gpu_memory_gib), "cpu")
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:

@@ -32,22 +32,39 @@ def run() -> None:
     """Migrate the database named by the caller, else by the settings."""
     url = context.config.attributes.get("url") or settings_from_env().database_url
     engine = make_engine(url).execution_options(**{BEGIN: "IMMEDIATE"})
-    if engine.dialect.name == "sqlite":
-        # Kept in the file, so once is enough; it cannot be changed within a transaction.
-        raw = engine.raw_connection()
-        raw.cursor().execute("PRAGMA journal_mode = WAL")
-        raw.close()
-    with engine.begin() as connection:
-        prepare(connection)
-        context.configure(
-            connection=connection,
-            target_metadata=METADATA,
-            render_as_batch=connection.dialect.name == "sqlite",
-            compare_type=True,
-            render_item=render_item,
-        )
-        context.run_migrations()
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(connection)
+        with connection.begin():
+            prepare(connection)
+            context.configure(
+                connection=connection,
+                target_metadata=METADATA,
+                render_as_batch=connection.dialect.name == "sqlite",
+                compare_type=True,
+                render_item=render_item,
+            )
+            context.run_migrations()
+            if engine.dialect.name == "sqlite":
+                _check_sqlite(connection)
     engine.dispose()
+
+
+def _prepare_sqlite(connection: Connection) -> None:
+    """What cannot be set within a transaction.
+
+    Foreign keys are off, because a table that is made anew is dropped on the way: what refers to it must stay.
+    """
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # kept in the file
+    cursor.execute("PRAGMA foreign_keys = OFF")  # of this connection only
+    cursor.close()
+
+
+def _check_sqlite(connection: Connection) -> None:
+    """Refuse to commit rows that refer to nothing."""
+    if broken := connection.execute(text("PRAGMA foreign_key_check")).first():
+        raise RuntimeError(f"The migration would leave rows of {broken[0]} that refer to no {broken[2]}.")
 
 
 run()

@@ -11,7 +11,6 @@ from celery import Celery
 from core.artifacts.local import LocalStore
 from core.db.database import Database
 from core.logs import configure_logging
-from core.queues import TAKEN_BY
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
 from worker.attempt import Stages, Workplace
@@ -47,14 +46,14 @@ def run(settings: Settings, stages: Stages) -> int:
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     supervisor = Supervisor(Workplace(database, store, settings, stages), worker_id=name)
     slots = Slots(settings.worker_slots, supervisor.work)
-    celery = make_celery(settings)
+    celery = make_celery(settings, supervisor.record.queues)
     add_doorbell(celery, slots)
     hand_back_on_signal(slots)
     hand_back_on_leaving(celery, slots)
 
     def wake(queue: str) -> None:
         # Not a ring for others: every worker looks for itself, also when its broker is dead.
-        if queue in TAKEN_BY[settings.worker_queue]:
+        if queue in supervisor.record.queues:
             slots.wake()
 
     reconciler = Reconciler(database, store, settings, wake)

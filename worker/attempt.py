@@ -11,7 +11,7 @@ from core.artifacts.store import Store
 from core.assets.fetch import keep
 from core.db.database import Database
 from core.inputs import Inputs, find_inputs, materialise
-from core.jobs.leases import Claim
+from core.jobs.attempts import Claim
 from core.settings import Settings
 from worker.channel import Order
 from worker.environment import child_environment

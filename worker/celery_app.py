@@ -1,16 +1,17 @@
 """Everything that Celery is told. It brings rings; no job depends on what it delivers."""
 
+from collections.abc import Sequence
+
 from celery import Celery
 from kombu import Exchange, Queue
 
-from core.queues import TAKEN_BY, broker_options
+from core.queues import broker_options
 from core.settings import Settings
 
 
-def make_celery(settings: Settings) -> Celery:
-    """The Celery application of a worker; connects to nothing yet."""
+def make_celery(settings: Settings, queues: Sequence[str]) -> Celery:
+    """The Celery application of a worker that takes from these queues; connects to nothing yet."""
     celery = Celery("prunery", broker=settings.broker_url, set_as_current=False)
-    name = settings.worker_queue
     on_files = settings.broker_url.startswith("filesystem:")
     options = broker_options(settings)
     if on_files:
@@ -19,8 +20,8 @@ def make_celery(settings: Settings) -> Celery:
         )
     celery.conf.update(
         # What is consumed
-        task_queues=[Queue(taken, Exchange(taken), routing_key=taken) for taken in TAKEN_BY[name]],
-        task_default_queue=name,  # nothing is ever sent to Celery's own default, "celery"
+        task_queues=[Queue(taken, Exchange(taken), routing_key=taken) for taken in queues],
+        task_default_queue=queues[0],  # nothing is ever sent to Celery's own default, "celery"
         task_create_missing_queues=False,  # a misspelled queue is an error, not a queue that nobody reads
         accept_content=["json"],  # nothing in a message is executed: no pickle
         task_serializer="json",

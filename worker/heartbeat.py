@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from core.db.database import Database
 from core.errors import DatabaseUnavailable, LeaseLost
+from core.jobs.attempts import Renewal, Token
 from core.jobs.events import NewEvent
-from core.jobs.leases import Renewal, Token, renew
+from core.jobs.leases import renew
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.settings import Settings
@@ -26,7 +27,7 @@ WRITE_SECONDS = 1.0
 """Least time between two writes: at most one row of progress a second."""
 
 LOOK_SECONDS = 2.0
-"""How often a silent attempt looks whether it was canceled; a read, while a renewal is a write."""
+"""How often a silent attempt looks whether it is to stop; a read, while a renewal is a write."""
 
 _NO_METRICS = ("phase", "fraction", "message")
 
@@ -39,7 +40,8 @@ class Heartbeat:
 
     Every database call is made in a thread of its own, so that a database that hangs can stop neither the
     supervision of the child nor the self-fence. `lost` says that the token is no longer valid,
-    `cancel_requested` that the owner wants the job stopped.
+    `cancel_requested` that the owner wants the job stopped, `pause_requested` that it is to rest; a pause may be
+    taken back.
     """
 
     def __init__(self, database: Database, token: Token, settings: Settings, *, claimed_at: float) -> None:
@@ -52,6 +54,7 @@ class Heartbeat:
         self._closing = False
         self.lost = False
         self.cancel_requested = False
+        self.pause_requested = False
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._beat,), name=f"heartbeat-{token.job_id}", daemon=True
         )
@@ -93,7 +96,7 @@ class Heartbeat:
                 self._pause()
 
     def _next_duty(self) -> Callable[[], None] | None:
-        """Sleep until there is something to do: a renewal, or a look for a cancel; None when closing."""
+        """Sleep until there is something to do: a renewal, or a look for a wish to stop; None when closing."""
         looked_at = time.monotonic()
         with self._wake:
             while not self._closing:
@@ -122,12 +125,16 @@ class Heartbeat:
                 self._news.extendleft(reversed(news))
             raise
         self._renewed_at = started
-        self.cancel_requested = self.cancel_requested or renewal.cancel
+        self._hear(renewal)
 
     def _look(self) -> None:
         with self._database.read() as session:
             status = session.scalars(select(Job.status).where(Job.id == self._token.job_id)).one_or_none()
-        self.cancel_requested = self.cancel_requested or status == Status.CANCELING
+        self._hear(Renewal(cancel=status == Status.CANCELING, pause=status == Status.PAUSING))
+
+    def _hear(self, renewal: Renewal) -> None:
+        self.cancel_requested = self.cancel_requested or renewal.cancel
+        self.pause_requested = renewal.pause
 
     def _take(self) -> list[Event]:
         with self._wake:

@@ -9,10 +9,9 @@ from sqlalchemy.orm import Session
 from core.accounts.quotas import Quotas
 from core.errors import DatabaseUnavailable, LeaseLost
 from core.jobs import leases
-from core.jobs.leases import Claim, JobError, Token
+from core.jobs.attempts import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.logs import log_about
-from core.queues import TAKEN_BY
 from core.workers.repository import WorkerRecord
 from pruning.events import Event
 from worker.attempt import Attempt, Finished, Workplace
@@ -41,7 +40,8 @@ class Supervisor:
     def record(self) -> WorkerRecord:
         """What this worker says of itself."""
         settings = self._workplace.settings
-        return WorkerRecord(self._worker_id, settings.worker_queue, settings.worker_slots, self._devices.ids)
+        kind, slots, devices = settings.worker_queue, settings.worker_slots, self._devices
+        return WorkerRecord(self._worker_id, kind, slots, devices.ids, devices.memory_gib)
 
     def work(self, preempted: Callable[[], bool]) -> bool:
         """Claim one job and supervise it; False when there is none, or the database does not answer.
@@ -72,14 +72,16 @@ class Supervisor:
         self._clean(token, status)
 
     def _claim(self) -> Claim | None:
-        settings = self._workplace.settings
+        offer = self.record
         with self._workplace.database.write() as session:
             return leases.claim(
                 session,
-                worker_id=self._worker_id,
-                queues=TAKEN_BY[settings.worker_queue],
-                lease_seconds=settings.lease_seconds,
-                quotas=Quotas.from_settings(settings),
+                worker_id=offer.id,
+                queues=offer.queues,
+                lease_seconds=self._workplace.settings.lease_seconds,
+                gpus=offer.gpus_per_slot,
+                gpu_memory_gib=offer.gpu_memory_gib,
+                quotas=Quotas.from_settings(self._workplace.settings),
             )
 
     def _run(self, claim: Claim, heartbeat: Heartbeat, preempted: Callable[[], bool]) -> Ending | Finished:
@@ -133,8 +135,7 @@ class Supervisor:
         if isinstance(ending, Stopped) and ending.reason == "cancel":
             leases.confirm_cancel(session, token)
             return Status.CANCELED
-        leases.release(session, token, "preempted")
-        return Status.QUEUED
+        return leases.release(session, token, "preempted")
 
     def _clean(self, token: Token, status: Status | None) -> None:
         """Free the disk: all attempts of a job that is over, else only what the next attempt makes anew."""

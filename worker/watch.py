@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from core.jobs.leases import JobError
+from core.jobs.attempts import JobError
 from core.settings import Settings
 from pruning.errors import ErrorClass
 from pruning.events import Event, EventType, StopReason
@@ -21,7 +21,8 @@ FENCE = 0.7
 """Part of the lease after which an attempt without renewal ends itself, before another may begin."""
 
 PREEMPT_GRACE_SECONDS = 30.0
-"""Least time for the last checkpoint when a worker leaves; compose gives the worker twice as long."""
+"""Least time for the last checkpoint of a job that is to pause, or whose worker leaves, which compose gives twice as
+long."""
 
 _TICK = 0.2
 _EVENT_TYPES = get_args(EventType)
@@ -109,10 +110,10 @@ class Watch:
                 self._outcome = read_outcome(message)
 
     def _pass_stop_down(self) -> None:
-        """Ask once, then wait for the grace. A cancel overtakes a preemption: it needs no checkpoint."""
+        """Ask once, then wait for the grace. A cancel overtakes a pause or preemption: it needs no checkpoint."""
         if self._heartbeat.cancel_requested and self._asked != "cancel":
             self._ask("cancel", self._settings.cancel_grace_seconds)
-        elif self._asked is None and self._preempted():
+        elif self._asked is None and (self._preempted() or self._heartbeat.pause_requested):
             self._ask("preempt", max(PREEMPT_GRACE_SECONDS, self._settings.cancel_grace_seconds))
 
     def _ask(self, reason: StopReason, grace: float) -> None:

@@ -20,6 +20,7 @@ from core.assets.tables import Dataset
 from core.audit import log as audit
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
+from core.queues import queue_for
 from pruning.data.rows import DataSummary
 from pruning.planning.families import family_of
 from pruning.planning.plan import Plan, resolve
@@ -144,6 +145,8 @@ def _write(
             teacher_job_id=None if teacher is None else teacher.job_id,
             dataset_id=proposal.dataset.stored(session, caller.owner_id),
             queue=_queue(request),
+            gpus=0 if request.device == "cpu" else request.devices,
+            gpu_memory_gib=request.gpu_memory_gib or 0,
             priority=request.priority,
             metadata=dict(request.metadata),
             run_timeout_seconds=request.timeout_s or settings.run_timeout_seconds,
@@ -151,7 +154,8 @@ def _write(
         job = repository.create(session, caller.owner_id, new)
         quotas.check_stored(session, caller.owner_id, services.quotas)
         audit.record(session, caller, "job.create", job.id)
-        document = job_view(job, repository.queue_position(session, job), base).model_dump(mode="json")
+        outlook = services.forecaster.outlook(session, job)
+        document = job_view(job, outlook, base).model_dump(mode="json")
         if repeatable is not None:
             idempotency.complete(session, repeatable, status=202, response=document, job_id=job.id)
     return Created(document)
@@ -159,7 +163,7 @@ def _write(
 
 def _queue(request: JobRequest) -> str:
     """Only a request for CUDA has to wait for a worker that has it; every worker takes from the queue `cpu`."""
-    return "gpu" if request.device == "cuda" else "cpu"
+    return queue_for(needs_gpu=request.device == "cuda", gpu_memory_gib=request.gpu_memory_gib or 0)
 
 
 def _repeatable(caller: Caller, request: JobRequest, key: str | None) -> idempotency.Request | None:

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from app.assets import HubConfig, HubId, Revision
@@ -12,7 +21,7 @@ from pruning.spec import PruneSpec
 ID_MODEL = r"^mdl_[0-9a-z]{26}$"
 ID_DATASET = r"^dst_[0-9a-z]{26}$"
 ID_JOB = r"^job_[0-9a-z]{26}$"
-ENVELOPE = frozenset({"model", "dataset", "teacher", "priority", "timeout_s", "metadata"})
+ENVELOPE = frozenset({"model", "dataset", "teacher", "priority", "gpu_memory_gib", "timeout_s", "metadata"})
 """Fields of a request that are the service's; all others are the engine's PruneSpec."""
 
 
@@ -134,13 +143,31 @@ class JobRequest(PruneSpec):
         "A model of the same family and vocabulary, with a head that was trained for the same labels.",
     )
     dataset: DatasetReference = Field(description="The id of an uploaded dataset, or a dataset of the hub.")
-    priority: int = Field(default=0, ge=-100, le=100, description="Jobs of a higher priority go first.")
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Jobs of a higher priority go first; a minute of waiting counts as much as a point.",
+    )
+    gpu_memory_gib: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="With device `cuda`: least memory of each of its GPUs, as the driver reports it.",
+    )
     timeout_s: float | None = Field(
         default=None, gt=0, le=30 * 86_400, description="Longest run of one attempt, in seconds."
     )
     metadata: Metadata = Field(
         default={}, max_length=16, description="Up to 16 texts of the client's own, given back unchanged."
     )
+
+    @field_validator("gpu_memory_gib")
+    @classmethod
+    def _memory_is_a_gpus(cls, gib: int | None, info: ValidationInfo) -> int | None:
+        if gib is not None and info.data.get("device") in ("auto", "cpu"):
+            raise ValueError("gpu_memory_gib is of GPUs: set device 'cuda', or leave it out")
+        return gib
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
-"""Jobs: create, read, list, cancel, delete."""
+"""Jobs: create, read, list, pause, resume, cancel, delete."""
 
 from typing import Annotated
+from zlib import crc32
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -18,6 +19,7 @@ from app.services import Services
 from core.accounts.scopes import Scope
 from core.audit import log as audit
 from core.jobs import repository
+from core.jobs.forecast import Outlook
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job
 
@@ -45,6 +47,13 @@ _CANCELED: Responses = {
     200: {"description": "The job is over, canceled or otherwise: a finish that came first stands."},
     202: {"description": "A worker is stopping it.", "content": _STOPPING, "headers": _RETRY_AFTER},
 }
+
+
+_PAUSED: Responses = {
+    200: {"description": "The job is paused.", "headers": _RETRY_AFTER},
+    202: {"description": "A worker is bringing it to rest.", "content": _STOPPING, "headers": _RETRY_AFTER},
+}
+_RESUMED: Responses = {200: {"description": "The job waits again, or runs.", "headers": _RETRY_AFTER}}
 
 
 @router.post(
@@ -107,8 +116,8 @@ def list_jobs(
         page = repository.list_jobs(
             session, caller.owner_id, status=status, model=model, cursor=cursor, limit=limit
         )
-        positions = {job.id: repository.queue_position(session, job) for job in page.data}
-    return listing(page, lambda job: views.job_view(job, positions[job.id], base))
+        outlooks = services.forecaster.outlooks(session, page.data)
+    return listing(page, lambda job: views.job_view(job, outlooks[job.id], base))
 
 
 @router.get(
@@ -128,11 +137,48 @@ def get_job(
     """The job as it is now; Retry-After says when to ask again while it is not over."""
     with services.database.read() as session:
         job = repository.get(session, caller.owner_id, job_id)
-        position = repository.queue_position(session, job)
-    headers = {"ETag": strong(f"{job.id}-{job.version}-{position or 0}")} | _retry(job)
+        outlook = services.forecaster.outlook(session, job)
+    headers = {"ETag": strong(f"{job.id}-{job.version}-{crc32(repr(outlook).encode()):x}")} | _retry(job)
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return _reply(request, services, job, position, headers=headers)
+    return _reply(request, services, job, outlook, headers=headers)
+
+
+@router.post(
+    "/{job_id}/pause",
+    operation_id="pause_job",
+    summary="Pause a job",
+    response_model=JobView,
+    responses=problems(401, 404, 409, 422, 500, 503, besides=_PAUSED),
+)
+def pause_job(request: Request, services: Door, caller: Asker, job_id: JobId) -> Response:
+    """Let a job rest and free its devices: at once when it waits, after a checkpoint when it runs.
+
+    It keeps what it has done until it is resumed or canceled. Asking again changes nothing.
+    """
+    with services.database.write() as session:
+        job = repository.pause(session, caller.owner_id, job_id)
+        audit.record(session, caller, "job.pause", job_id)
+    status = 200 if job.status == Status.PAUSED else 202
+    return _reply(request, services, job, Outlook(), status=status, headers=_retry(job))
+
+
+@router.post(
+    "/{job_id}/resume",
+    operation_id="resume_job",
+    summary="Resume a paused job",
+    response_model=JobView,
+    responses=problems(401, 404, 409, 422, 500, 503, besides=_RESUMED),
+)
+def resume_job(request: Request, services: Door, caller: Asker, job_id: JobId) -> Response:
+    """Queue a paused job again; it goes on from its last checkpoint. A job that is not paused is left as it is."""
+    with services.database.write() as session:
+        job = repository.resume(session, caller.owner_id, job_id)
+        audit.record(session, caller, "job.resume", job_id)
+        outlook = services.forecaster.outlook(session, job)
+    if job.status == Status.QUEUED:
+        services.doorbell.ring(job.queue)
+    return _reply(request, services, job, outlook, headers=_retry(job))
 
 
 @router.post(
@@ -148,7 +194,7 @@ def cancel_job(request: Request, services: Door, caller: Asker, job_id: JobId) -
         job = repository.cancel(session, caller.owner_id, job_id)
         audit.record(session, caller, "job.cancel", job_id)
     status = 200 if job.status in TERMINAL else 202
-    return _reply(request, services, job, None, status=status, headers=_retry(job))
+    return _reply(request, services, job, Outlook(), status=status, headers=_retry(job))
 
 
 @router.delete(
@@ -173,10 +219,10 @@ def _reply(
     request: Request,
     services: Services,
     job: Job,
-    position: int | None,
+    outlook: Outlook,
     *,
     status: int = 200,
     headers: dict[str, str],
 ) -> JSONResponse:
-    view = views.job_view(job, position, base_url(request, services.settings))
+    view = views.job_view(job, outlook, base_url(request, services.settings))
     return JSONResponse(view.model_dump(mode="json"), status, headers=headers)

@@ -47,6 +47,8 @@ class Urls(BaseModel):
     """Where the parts of a job are."""
 
     self: str
+    pause: str
+    resume: str
     cancel: str
     events: str
     metrics: str
@@ -62,11 +64,23 @@ class JobView(Choice):
     status: Status
     phase: str | None = Field(description="What the engine is doing.")
     progress: float = Field(description="0 to 1 of the whole job.")
-    queue_position: int | None = Field(description="1 for the next of its queue; null when it does not wait.")
+    queue_position: int | None = Field(
+        description="1 for the next of its queue, if owners take turns and nobody adds a job; null when it does not "
+        "wait, or waits behind 500 of its owner's own."
+    )
+    estimated_start_at: datetime | None = Field(
+        description="By how long the last jobs took, rounded up to a minute; null when nobody knows."
+    )
+    waiting_for: str | None = Field(
+        description="The worker that is missing, such as `a worker with a GPU`, when no living one can run the job."
+    )
     attempt: int = Field(description="How many times a worker has taken the job up.")
     model: dict[str, Any] = Field(description="As asked for; a hub revision is the resolved commit.")
     teacher: dict[str, Any] | None = Field(description="As asked for; null when the dense model teaches.")
     dataset: dict[str, Any] = Field(description="As asked for; a hub revision is the resolved commit.")
+    device_seconds: float = Field(
+        description="How long workers have held it, times its devices; counted every few seconds while it runs."
+    )
     metrics: dict[str, Any] = Field(description="The latest value of every metric.")
     error: ErrorView | None
     target_missed: bool | None = Field(
@@ -75,6 +89,7 @@ class JobView(Choice):
     )
     report: dict[str, Any] | None = Field(description="Summary of report.json, once the job has succeeded.")
     priority: int
+    gpu_memory_gib: int | None
     timeout_s: float
     metadata: dict[str, str]
     created_at: datetime

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.jobs.schemas import ArtifactView, Choice, ErrorView, EventView, JobView, Urls, WarningView
 from core.artifacts.tables import Artifact
+from core.jobs.forecast import Outlook
 from core.jobs.tables import Job, JobEvent
 from pruning.spec import PruneSpec
 
@@ -14,7 +15,7 @@ def choice(spec: PruneSpec, plan: Mapping[str, Any] | None) -> Choice:
     return Choice.model_validate(_choice(spec.model_dump(mode="json"), plan))
 
 
-def job_view(job: Job, position: int | None, base: str) -> JobView:
+def job_view(job: Job, outlook: Outlook, base: str) -> JobView:
     """A job; `base` is the address of the service."""
     # A job whose dataset had to be fetched first was planned by its worker: the report says what it came to.
     report = job.report or {}
@@ -25,16 +26,20 @@ def job_view(job: Job, position: int | None, base: str) -> JobView:
             "status": job.status,
             "phase": job.phase,
             "progress": job.progress,
-            "queue_position": position,
+            "queue_position": outlook.position,
+            "estimated_start_at": outlook.starts_at,
+            "waiting_for": outlook.waiting_for,
             "attempt": job.attempt,
             "model": job.request["model"],
             "teacher": job.request.get("teacher"),
             "dataset": job.request["dataset"],
+            "device_seconds": job.device_seconds,
             "metrics": job.metrics,
             "error": None if job.error is None else ErrorView.model_validate(job.error),
             "target_missed": None if job.report is None else job.report.get("target_missed", False),
             "report": job.report,
             "priority": job.priority,
+            "gpu_memory_gib": job.gpu_memory_gib or None,
             "timeout_s": job.run_timeout_seconds,
             "metadata": job.metadata_,
             "created_at": job.created_at,
@@ -48,8 +53,8 @@ def job_view(job: Job, position: int | None, base: str) -> JobView:
 def urls(base: str, job_id: str) -> Urls:
     """Where the parts of a job are."""
     here = f"{base}/v1/jobs/{job_id}"
-    names = ("cancel", "events", "metrics", "artifacts", "archive", "manifest")
-    return Urls(self=here, **{name: f"{here}/{name}" for name in names})
+    parts = (name for name in Urls.model_fields if name != "self")
+    return Urls(self=here, **{name: f"{here}/{name}" for name in parts})
 
 
 def event_view(event: JobEvent) -> EventView:

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from core.jobs.states import ACTIVE, TERMINAL, Status
 from core.jobs.statistics import ActiveJobs, Histogram, Totals
-from core.queues import QUEUES
+from core.queues import KINDS, QUEUES
 from core.workers.repository import WorkerState
 from pruning.errors import ErrorClass
 
@@ -77,7 +77,7 @@ class Scrape(Collector):
         slots = GaugeMetricFamily("prunery_worker_slots", "Jobs that live workers can run.", labels=labels)
         devices = GaugeMetricFamily("prunery_worker_devices", "GPUs of live workers.", labels=labels)
         running = GaugeMetricFamily("prunery_worker_running_jobs", "Jobs of live workers.", labels=labels)
-        for queue in QUEUES:
+        for queue in KINDS:
             alive = [worker for worker in self.workers if worker.queue == queue and not worker.stale]
             stale = sum(worker.queue == queue and worker.stale for worker in self.workers)
             states.add_metric((queue, "alive"), len(alive))

@@ -14,6 +14,7 @@ class WorkerView(BaseModel):
     queues: list[str] = Field(description="The queues that it takes jobs from, its own kind first.")
     slots: int = Field(description="Jobs that it runs at the same time.")
     devices: list[str] = Field(description="Ids of the GPUs that its slots share; empty on a CPU worker.")
+    gpu_memory_gib: float = Field(description="Memory of the smallest of them; 0 when it is not known.")
     running: int = Field(description="Jobs that it holds now, of all owners.")
     jobs: list[str] = Field(description="Those of them that are yours.")
     started_at: datetime
@@ -27,7 +28,8 @@ class WorkerView(BaseModel):
             id=worker.id,
             queues=list(worker.queues),
             slots=worker.slots,
-            devices=worker.devices,
+            devices=list(worker.devices),
+            gpu_memory_gib=round(worker.gpu_memory_gib, 1),
             running=worker.running,
             jobs=worker.own_jobs,
             started_at=worker.started_at,

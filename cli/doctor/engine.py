@@ -40,7 +40,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
     from worker.devices import Devices, NoDevice, accelerators
     from worker.liveness import worker_answers
 
-    visible = accelerators() if settings.worker_queue == "gpu" else []
+    visible = list(accelerators()) if settings.worker_queue == "gpu" else []
     try:
         Devices(settings)
     except NoDevice as error:

@@ -1,4 +1,4 @@
-"""Seconds times devices that an owner's attempts had, by UTC day: written when an attempt ends."""
+"""Seconds times devices that an owner's attempts had, by UTC day: written while they run and when they end."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -7,18 +7,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from core.accounts.tables import DeviceUse
-from core.jobs.states import HELD
 from core.jobs.tables import Job
 
 
-def charge(session: Session, job: Job, at: datetime) -> None:
-    """Count the attempt that ends now, as far as its lease went, on each of its days."""
-    if job.claimed_at is None:
-        return
-    begin, until = job.claimed_at, min(at, job.lease_until or at)
+def count(session: Session, owner_id: str, begin: datetime, until: datetime, devices: int) -> None:
+    """Count the time from `begin` to `until` on each of its days."""
     while begin < until:
         end = min(until, next_day(begin))
-        _add(session, job.owner_id, day_of(begin), (end - begin).total_seconds() * devices(job))
+        _add(session, owner_id, day_of(begin), (end - begin).total_seconds() * devices)
         begin = end
 
 
@@ -28,9 +24,9 @@ def used_today(session: Session, owner_id: str, at: datetime) -> int:
     over = session.get(DeviceUse, (owner_id, today), populate_existing=True)
     seconds = 0.0 if over is None else over.seconds
     midnight = datetime.combine(today, time(), UTC)
-    held = select(Job).where(Job.owner_id == owner_id, Job.status.in_(HELD), Job.claimed_at.is_not(None))
+    held = select(Job).where(Job.owner_id == owner_id, Job.charged_at.is_not(None))
     for job in session.scalars(held):
-        begin = max(midnight, job.claimed_at or at)
+        begin = max(midnight, job.charged_at or at)
         seconds += max(0.0, (at - begin).total_seconds()) * devices(job)
     return int(seconds)
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.accounts.device_time import day_of, next_day, used_today
-from core.accounts.tables import DeviceUse, Owner
+from core.accounts.device_time import next_day, used_today
+from core.accounts.tables import Owner
 from core.artifacts.tables import Artifact
 from core.assets.tables import Dataset, Model
 from core.clock import now
@@ -116,22 +116,16 @@ def check_room(session: Session, owner_id: str, defaults: Quotas) -> None:
         _check_bytes(session, owner_id, defaults.of(owner), more=1)
 
 
-def owners_at_limit(defaults: Quotas, at: datetime) -> Select[str]:
-    """Ids of the owners whose queued jobs have to wait: enough of theirs run, or their day's device time is over."""
-    held = (
-        select(Job.owner_id, func.count().label("jobs"))
-        .where(Job.status.in_(HELD))
-        .group_by(Job.owner_id)
-        .subquery()
+def within_limits(
+    defaults: Quotas, running: ColumnElement[int], device_seconds: ColumnElement[float]
+) -> ColumnElement[bool]:
+    """Whether jobs of an `Owner` may begin: few enough run, and the day's device time is not over."""
+    limits = (
+        func.coalesce(Owner.max_running_jobs, defaults.running_jobs),
+        func.coalesce(Owner.max_device_seconds, defaults.device_seconds),
     )
-    running = func.coalesce(Owner.max_running_jobs, defaults.running_jobs)
-    seconds = func.coalesce(Owner.max_device_seconds, defaults.device_seconds)
-    return (
-        select(Owner.id)
-        .outerjoin(held, held.c.owner_id == Owner.id)
-        .outerjoin(DeviceUse, (DeviceUse.owner_id == Owner.id) & (DeviceUse.day == day_of(at)))
-        .where(or_(func.coalesce(held.c.jobs, 0) >= running, func.coalesce(DeviceUse.seconds, 0) >= seconds))
-    )
+    used = (running, device_seconds)
+    return and_(*(or_(limit.is_(None), use < limit) for limit, use in zip(limits, used, strict=True)))
 
 
 def take_running(session: Session, owner_id: str, defaults: Quotas) -> bool:

@@ -10,12 +10,16 @@ from core.db.base import Base
 
 
 class Owner(Base):
-    """Who models, datasets and jobs belong to. A limit that is null is the one of the settings."""
+    """Who models, datasets and jobs belong to. A limit that is null is the one of the settings.
+
+    `recent_use` is what `core.jobs.shares` makes of their jobs' time.
+    """
 
     __tablename__ = "owners"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(String(128), unique=True)
+    recent_use: Mapped[float] = mapped_column(default=0.0, server_default="0")
     created_at: Mapped[datetime]
     max_queued_jobs: Mapped[int | None]
     max_running_jobs: Mapped[int | None]

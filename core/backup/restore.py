@@ -91,5 +91,6 @@ def _release(session: Session) -> int:
     for job in held:
         status = transition(job.status, Action.REQUEUE)
         reason = {"reason": "restored"}
-        change(session, job, status, now(session), event=reason, worker_id=None, lease_until=None)
+        job.charged_at = None  # the time since the backup is nobody's
+        change(session, job, status, now(session), event=reason, worker_id=None)
     return len(held)

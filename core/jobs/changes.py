@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from core.accounts.device_time import charge
 from core.db.base import Json
 from core.db.writes import rows_changed
 from core.jobs.events import NewEvent, append
+from core.jobs.shares import charge
 from core.jobs.states import HELD, TERMINAL, Status
 from core.jobs.tables import Job
 
@@ -19,16 +19,14 @@ def change(
 ) -> bool:
     """Move `job` to `status`, if it is still in the state and attempt that were read; says whether it was.
 
-    Writes a `status` event with the data of `event` added, counts the device time of an attempt that ends, and
-    reads the row again.
+    Writes a `status` event with the data of `event` added, and reads the row again. The end of an attempt counts
+    the time it took, and takes its lease.
     """
-    if status in HELD and job.status not in HELD:
-        values |= {"claimed_at": at}
+    if job.status in HELD and status not in HELD:
+        values |= charge(session, job, at) | {"charged_at": None, "lease_until": None}
     if status in TERMINAL:
-        values |= {"finished_at": at, "lease_until": None, "next_attempt_at": None}
+        values |= {"finished_at": at, "next_attempt_at": None}
     changed = write(session, job, at, status=status, **values)
-    if changed and job.status in HELD and status not in HELD:
-        charge(session, job, at)
     if changed and status != job.status:
         append(
             session,

@@ -1,83 +1,27 @@
 """Jobs as a worker sees them: claim one under a lease, renew it, end it; every write names its token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from random import SystemRandom
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.accounts.quotas import UNLIMITED, Quotas, owners_at_limit, take_running
+from core.accounts.quotas import UNLIMITED, Quotas, take_running
 from core.artifacts.repository import ArtifactRecord, publish
 from core.clock import now
 from core.db.base import Json
 from core.errors import LeaseLost
 from core.jobs import events as job_events
+from core.jobs import shares
+from core.jobs.attempts import Claim, JobError, Renewal, Token
 from core.jobs.changes import change, write
 from core.jobs.events import NewEvent
 from core.jobs.fairness import lock_best
 from core.jobs.states import HELD, Action, IllegalTransition, RetryPolicy, Status, judge, transition
 from core.jobs.tables import Job
-from pruning.errors import ErrorClass
 
 _random = SystemRandom()
-
-
-@dataclass(frozen=True)
-class Token:
-    """The right to write about one attempt of a job, until another attempt begins."""
-
-    job_id: str
-    attempt: int
-    worker_id: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A job in a worker's hands: what to do, on what, and for how long.
-
-    `capacity_retries` above 0 asks for smaller batches: an earlier attempt ran out of memory. The inputs are
-    found by `core.inputs.find_inputs`.
-    """
-
-    token: Token
-    owner_id: str
-    spec: Json
-    plan: Json | None
-    model_id: str | None
-    model_job_id: str | None
-    teacher_id: str | None
-    teacher_job_id: str | None
-    dataset_id: str
-    run_timeout_seconds: float
-    capacity_retries: int
-
-    @property
-    def previous_attempts(self) -> range:
-        """The earlier attempts, newest first."""
-        return range(self.token.attempt - 1, 0, -1)
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """A lease renewed; `cancel` says that the owner wants the job stopped."""
-
-    cancel: bool
-
-
-@dataclass(frozen=True)
-class JobError:
-    """Why an attempt failed; `param` is a JSON pointer into the request."""
-
-    code: str
-    error_class: ErrorClass
-    message: str
-    param: str = ""
-
-    def as_json(self) -> Json:
-        """The error as replies show it."""
-        return {"code": self.code, "class": self.error_class, "message": self.message, "param": self.param}
 
 
 def claim(
@@ -86,15 +30,19 @@ def claim(
     worker_id: str,
     queues: Sequence[str],
     lease_seconds: float,
+    gpus: int | None = None,
+    gpu_memory_gib: float = 0.0,
     quotas: Quotas = UNLIMITED,
 ) -> Claim | None:
     """Take the best job that is due, as `fairness.lock_best` finds it, of an owner whose limits allow it.
 
-    Needs a writing session: SQLite's BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip
-    each other's rows. `quotas` are the limits of owners without their own. None when nothing may begin.
+    A worker with GPUs says how many of them a job would have, and how much memory the smallest has: it gets
+    nothing that wants more. `quotas` are the limits of owners without their own. Needs a writing session: SQLite's
+    BEGIN IMMEDIATE lets one claim in at a time, on PostgreSQL claims skip each other's rows. None when nothing may
+    begin.
     """
     at = now(session)
-    job = lock_best(session, queues, at, owners_at_limit(quotas, at))
+    job = lock_best(session, queues, at, gpus=gpus, gpu_memory_gib=gpu_memory_gib, quotas=quotas)
     if job is None or not take_running(session, job.owner_id, quotas):
         return None
     values: Json = {
@@ -103,6 +51,7 @@ def claim(
         "lease_until": at + timedelta(seconds=lease_seconds),
         "started_at": job.started_at or at,
         "next_attempt_at": None,
+        "charged_at": at,
     }
     if not change(session, job, transition(job.status, Action.CLAIM), at, **values):
         return None
@@ -140,6 +89,7 @@ def renew(
     job = _held(session, token)
     at = now(session)
     kept = job_events.thin_progress(session, job.id, events, at)
+    used = shares.charge(session, job, at) if shares.is_due(job, at) else {}
     write(
         session,
         job,
@@ -148,11 +98,12 @@ def renew(
         phase=phase or job.phase,
         progress=max(job.progress, min(progress or 0.0, 1.0)),
         metrics={**job.metrics, **(metrics or {})},
+        **used,
     )
     job_events.append(session, job.id, kept, at)
     if job.event_seq + len(kept) > events_per_job:
         job_events.enforce_limit(session, job.id, events_per_job)
-    return Renewal(cancel=job.status == Status.CANCELING)
+    return Renewal(cancel=job.status == Status.CANCELING, pause=job.status == Status.PAUSING)
 
 
 def finish(session: Session, token: Token, *, artifacts: Sequence[ArtifactRecord], report: Json) -> None:
@@ -175,11 +126,16 @@ def fail(session: Session, token: Token, error: JobError, policy: RetryPolicy) -
     return end_attempt(session, job, error, policy)
 
 
-def release(session: Session, token: Token, reason: str) -> None:
-    """Give a job back for another worker to continue at once; costs it nothing. Raises LeaseLost."""
+def release(session: Session, token: Token, reason: str) -> Status:
+    """Give a job back, for another worker to continue at once or when it is resumed; costs it no failure.
+
+    Raises LeaseLost.
+    """
     job = _held(session, token)
     status = transition(job.status, Action.REQUEUE)
-    change(session, job, status, now(session), event={"reason": reason}, worker_id=None, lease_until=None)
+    event = {"reason": reason} if status is Status.QUEUED else {}
+    change(session, job, status, now(session), event=event, worker_id=None)
+    return status
 
 
 def confirm_cancel(session: Session, token: Token) -> None:
@@ -193,24 +149,20 @@ def confirm_cancel(session: Session, token: Token) -> None:
 
 
 def end_attempt(session: Session, job: Job, error: JobError, policy: RetryPolicy) -> Status:
-    """Requeue, fail or cancel a job whose attempt is over, as `judge` says; the caller holds the row."""
+    """Requeue, pause, fail or cancel a job whose attempt is over, as `judge` says; the caller holds the row."""
     at = now(session)
     verdict = judge(
         error.error_class, failures=job.failures, capacity_retries=job.capacity_retries, policy=policy
     )
     action = (
         Action.FAIL
-        if verdict.action is Action.CONFIRM_CANCEL and job.status is Status.RUNNING
+        if verdict.action is Action.CONFIRM_CANCEL and job.status is not Status.CANCELING
         else verdict.action
     )
     status = transition(job.status, action)
     wait = timedelta(seconds=_random.uniform(0, verdict.wait_seconds))
-    values: Json = {
-        "failures": verdict.failures,
-        "capacity_retries": verdict.capacity_retries,
-        "lease_until": None,
-    }
-    if status is Status.QUEUED:
+    values: Json = {"failures": verdict.failures, "capacity_retries": verdict.capacity_retries}
+    if status in (Status.QUEUED, Status.PAUSED):
         values |= {"worker_id": None, "next_attempt_at": at + wait}
     if status is Status.FAILED:
         values |= {"error": error.as_json()}

@@ -3,18 +3,23 @@
 Every API and worker process runs `reconcile` once a second; its writes are conditional, so none leads.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
 from core.db import Database
+from core.db.base import Moment
+from core.jobs.attempts import JobError
 from core.jobs.changes import change
-from core.jobs.leases import JobError, end_attempt
-from core.jobs.states import HELD, Action, RetryPolicy, Status, transition
+from core.jobs.fairness import POINT_SECONDS, QUEUED, first_of_each_line, is_due
+from core.jobs.leases import end_attempt
+from core.jobs.states import HELD, Action, RetryPolicy, transition
 from core.jobs.tables import Job
+from core.queues import QUEUES
 from core.settings import Settings
 
 UNHEARD = timedelta(seconds=1)
@@ -24,11 +29,11 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What one pass found: leases run out, waits too long, and by queue the due jobs to ring for."""
+    """What one pass found: leases run out, waits too long, and the queues with due jobs to ring for."""
 
     expired: int = 0
     timed_out: int = 0
-    ring: dict[str, int] = field(default_factory=dict)
+    ring: frozenset[str] = frozenset()
 
 
 def reconcile(database: Database, settings: Settings) -> Reconciled:
@@ -73,7 +78,8 @@ def _lease_out(at: datetime) -> tuple[ColumnElement[bool], ...]:
 
 def _waited_too_long(settings: Settings, at: datetime) -> tuple[ColumnElement[bool], ...]:
     limit = at - timedelta(seconds=settings.queue_timeout_seconds or 0)
-    return Job.status == Status.QUEUED, Job.attempt == 0, Job.created_at < limit
+    queued_at = Job.turn + POINT_SECONDS * Job.priority
+    return QUEUED, Job.attempt == 0, queued_at < limit.timestamp()
 
 
 def _ids(session: Session, *conditions: ColumnElement[bool]) -> list[str]:
@@ -85,8 +91,17 @@ def _locked(session: Session, job_id: str, *conditions: ColumnElement[bool]) -> 
     return session.scalars(query).one_or_none()
 
 
-def _due(session: Session, at: datetime) -> dict[str, int]:
-    heard = at - UNHEARD
-    due = or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= at)
-    query = select(Job.queue, func.count()).where(Job.status == Status.QUEUED, Job.updated_at <= heard, due)
-    return dict(session.execute(query.group_by(Job.queue)).all())
+def _due(session: Session, at: datetime) -> frozenset[str]:
+    return frozenset(session.scalars(_unheard(), {"at": at, "heard": at - UNHEARD}))
+
+
+@cache
+def _unheard() -> Select[str]:
+    """The queues that have a job which was due for so long that somebody should have heard."""
+    waits = (
+        QUEUED,
+        Job.updated_at <= bindparam("heard", type_=Moment),
+        is_due(bindparam("at", type_=Moment)),
+    )
+    heads = first_of_each_line(QUEUES, waits)
+    return select(Job.queue).join(heads, heads.c.id == Job.id).distinct()

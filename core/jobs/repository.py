@@ -1,10 +1,10 @@
-"""Jobs as their owner sees them: create, read, list, cancel, delete. A worker uses `core.jobs.leases`."""
+"""Jobs as their owner sees them: create, read, list, pause, cancel, delete. A worker uses `core.jobs.leases`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, or_, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.artifacts.tables import Artifact
@@ -18,7 +18,8 @@ from core.ids import new_id
 from core.jobs import events as job_events
 from core.jobs.changes import change
 from core.jobs.events import NewEvent
-from core.jobs.states import ACTIVE, TERMINAL, Action, Status, transition
+from core.jobs.fairness import turn
+from core.jobs.states import ACTIVE, TERMINAL, Action, IllegalTransition, Status, transition
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
 
 
@@ -27,7 +28,8 @@ class NewJob:
     """What a job is made of: the client's `request`, the resolved `spec`, the `plan`, one of the two models.
 
     A teacher, likewise a model or the result of a job, is there when one was asked for. `plan` is None while the
-    dataset is still to be fetched from the hub. A higher `priority` goes first.
+    dataset is still to be fetched from the hub. A higher `priority` goes first. A worker with GPUs must have so
+    many `gpus` for it, each of at least `gpu_memory_gib`.
     """
 
     request: Json
@@ -41,6 +43,8 @@ class NewJob:
     teacher_id: str | None = None
     teacher_job_id: str | None = None
     priority: int = 0
+    gpus: int = 0
+    gpu_memory_gib: int = 0
     metadata: Json | None = None
 
 
@@ -69,7 +73,10 @@ def create(session: Session, owner_id: str, new: NewJob) -> Job:
         teacher_job_id=new.teacher_job_id,
         dataset_id=new.dataset_id,
         queue=new.queue,
+        gpus=new.gpus,
+        gpu_memory_gib=new.gpu_memory_gib,
         priority=new.priority,
+        turn=turn(at, new.priority),
         metadata_=new.metadata or {},
         run_timeout_seconds=new.run_timeout_seconds,
         created_at=at,
@@ -104,7 +111,7 @@ def list_jobs(
     if status is not None:
         query = query.where(Job.status == status)
     if model is not None:
-        query = query.where(or_(Job.model_id == model, Job.model_job_id == model))
+        query = query.where((Job.model_job_id if model.startswith("job_") else Job.model_id) == model)
     return paginate(session, query, Job.id, cursor=cursor, limit=limit)
 
 
@@ -116,6 +123,30 @@ def cancel(session: Session, owner_id: str, job_id: str) -> Job:
     at = now(session)
     status = transition(job.status, Action.CANCEL)
     change(session, job, status, at, cancel_requested_at=at)
+    return job
+
+
+def pause(session: Session, owner_id: str, job_id: str) -> Job:
+    """Let a job rest: at once when queued, after a checkpoint when running; idempotent.
+
+    Raises NotFound, or Conflict when it is over or being canceled.
+    """
+    job = _locked(session, owner_id, job_id)
+    if job.status not in (Status.PAUSING, Status.PAUSED):
+        status = _possible(job, Action.PAUSE)
+        change(session, job, status, now(session))
+    return job
+
+
+def resume(session: Session, owner_id: str, job_id: str) -> Job:
+    """Let a paused job go on from its last checkpoint, at the end of the queue; one that is not paused is left alone.
+
+    Raises NotFound, or Conflict when it is over or being canceled.
+    """
+    job = _locked(session, owner_id, job_id)
+    if job.status not in (Status.QUEUED, Status.RUNNING):
+        status, at = _possible(job, Action.RESUME), now(session)
+        change(session, job, status, at, turn=turn(at, job.priority))
     return job
 
 
@@ -154,20 +185,6 @@ def events(
     return list(session.scalars(query.order_by(JobEvent.seq).limit(limit)))
 
 
-def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the next of its queue, by priority and age; None when the job does not wait."""
-    if job.status != Status.QUEUED:
-        return None
-    older = or_(Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id))
-    ahead = or_(Job.priority > job.priority, and_(Job.priority == job.priority, older))
-    query = (
-        select(func.count())
-        .select_from(Job)
-        .where(Job.status == Status.QUEUED, Job.queue == job.queue, ahead)
-    )
-    return session.scalars(query).one() + 1
-
-
 def _in_order(found: Mapping[str, str | None]) -> list[tuple[str, str]]:
     """The ids that are there, each with its place in the request, in the one order in which rows are locked."""
     return sorted((asset_id, pointer) for pointer, asset_id in found.items() if asset_id is not None)
@@ -179,6 +196,13 @@ def _require_succeeded(session: Session, owner_id: str, job_id: str, pointer: st
         raise NotReady(f"{job_id} is {job.status}; its model is not there yet.", param=pointer)
     if job.status != Status.SUCCEEDED:
         raise InvalidRequest(f"{job_id} {job.status}; it has no model.", param=pointer, code="no_model")
+
+
+def _possible(job: Job, action: Action) -> Status:
+    try:
+        return transition(job.status, action)
+    except IllegalTransition as error:
+        raise Conflict(f"{job.id} is {job.status}; it cannot {action} any more.", code="too_late") from error
 
 
 def _locked(session: Session, owner_id: str, job_id: str) -> Job:

@@ -11,6 +11,8 @@ class Status(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     CANCELING = "canceling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -21,6 +23,8 @@ class Action(StrEnum):
     """What can happen to a job."""
 
     CLAIM = "claim"
+    PAUSE = "pause"
+    RESUME = "resume"
     CANCEL = "cancel"
     CONFIRM_CANCEL = "confirm_cancel"
     FINISH = "finish"
@@ -33,20 +37,30 @@ class IllegalTransition(Exception):
     """The action is not possible in this state."""
 
 
-ACTIVE = frozenset({Status.QUEUED, Status.RUNNING, Status.CANCELING})
-HELD = frozenset({Status.RUNNING, Status.CANCELING})
+HELD = frozenset({Status.RUNNING, Status.PAUSING, Status.CANCELING})
 """States in which an attempt holds a lease."""
+ACTIVE = HELD | {Status.QUEUED, Status.PAUSED}
 TERMINAL = frozenset(Status) - ACTIVE
 
-# A finish that beats a cancel wins. Whatever else ends the attempt of a job being canceled, cancels it.
+# A finish that beats a cancel or a pause wins. Whatever else ends the attempt of a job being canceled, cancels it.
+# An attempt that was to pause gives the job back as any other does; where it goes then is what a pause is.
 TRANSITIONS: dict[tuple[Status, Action], Status] = {
     (Status.QUEUED, Action.CLAIM): Status.RUNNING,
+    (Status.QUEUED, Action.PAUSE): Status.PAUSED,
     (Status.QUEUED, Action.CANCEL): Status.CANCELED,
     (Status.QUEUED, Action.QUEUE_TIMEOUT): Status.FAILED,
+    (Status.RUNNING, Action.PAUSE): Status.PAUSING,
     (Status.RUNNING, Action.CANCEL): Status.CANCELING,
     (Status.RUNNING, Action.FINISH): Status.SUCCEEDED,
     (Status.RUNNING, Action.FAIL): Status.FAILED,
     (Status.RUNNING, Action.REQUEUE): Status.QUEUED,
+    (Status.PAUSING, Action.RESUME): Status.RUNNING,
+    (Status.PAUSING, Action.CANCEL): Status.CANCELING,
+    (Status.PAUSING, Action.FINISH): Status.SUCCEEDED,
+    (Status.PAUSING, Action.FAIL): Status.FAILED,
+    (Status.PAUSING, Action.REQUEUE): Status.PAUSED,
+    (Status.PAUSED, Action.RESUME): Status.QUEUED,
+    (Status.PAUSED, Action.CANCEL): Status.CANCELED,
     (Status.CANCELING, Action.CANCEL): Status.CANCELING,
     (Status.CANCELING, Action.CONFIRM_CANCEL): Status.CANCELED,
     (Status.CANCELING, Action.FINISH): Status.SUCCEEDED,

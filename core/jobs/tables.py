@@ -17,7 +17,7 @@ _STATUS = Enum(
     values_callable=lambda states: [state.value for state in states],
 )
 _QUEUED = "status = 'queued'"
-_HELD = "status IN ('running', 'canceling')"
+_HELD = "status IN ('running', 'pausing', 'canceling')"
 
 
 class Job(Base):
@@ -26,27 +26,34 @@ class Job(Base):
     `request` is what the client sent, `spec` the resolved PruneSpec, `plan` what the planner promised.
     `attempt` is the fencing token: it grows with every claim, and every later write of a worker names it.
     `failures` counts attempts lost to failing machines, `capacity_retries` those repeated with smaller
-    batches. A higher `priority` goes first. `version` grows with every write. `model_id` is null when the
-    model is the result of `model_job_id`; of `teacher_id` and `teacher_job_id` at most one is there.
+    batches. `version` grows with every write. `model_id` is null when the model is the result of
+    `model_job_id`; of `teacher_id` and `teacher_job_id` at most one is there.
+
+    `queue` says who may run it (see `core.queues`), with `gpus` of at least `gpu_memory_gib` each on a worker
+    that has any. A higher `priority` goes first; `turn` is when it would have been queued to be as far without
+    one, in seconds since 1970 (see `core.jobs.fairness`). `device_seconds` is how long it held devices, as far
+    as that is counted: until `charged_at`, while an attempt runs.
     """
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index(
             "ix_jobs_claim",
+            "owner_id",
             "queue",
+            "turn",
+            "id",
             "priority",
-            "created_at",
             sqlite_where=text(_QUEUED),
             postgresql_where=text(_QUEUED),
         ),
         Index("ix_jobs_lease_until", "lease_until", sqlite_where=text(_HELD), postgresql_where=text(_HELD)),
         Index("ix_jobs_finished_at", "finished_at"),
         Index("ix_jobs_owner_id_id", "owner_id", "id"),
-        Index("ix_jobs_owner_id_status", "owner_id", "status"),
-        Index("ix_jobs_model_id", "model_id"),
+        Index("ix_jobs_owner_id_status_id", "owner_id", "status", "id"),
+        Index("ix_jobs_model_id_id", "model_id", "id"),
         Index("ix_jobs_dataset_id", "dataset_id"),
-        Index("ix_jobs_model_job_id", "model_job_id"),
+        Index("ix_jobs_model_job_id_id", "model_job_id", "id"),
         Index("ix_jobs_teacher_id", "teacher_id"),
         Index("ix_jobs_teacher_job_id", "teacher_job_id"),
     )
@@ -61,6 +68,11 @@ class Job(Base):
     capacity_retries: Mapped[int] = mapped_column(default=0)
     priority: Mapped[int] = mapped_column(default=0)
     queue: Mapped[str] = mapped_column(String(32))
+    gpus: Mapped[int] = mapped_column(default=0, server_default="0")
+    gpu_memory_gib: Mapped[int] = mapped_column(default=0, server_default="0")
+    turn: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    device_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    charged_at: Mapped[datetime | None]
     request: Mapped[Json]
     spec: Mapped[Json]
     plan: Mapped[Json | None]
@@ -74,7 +86,6 @@ class Job(Base):
     report: Mapped[Json | None]
     metrics: Mapped[Json] = mapped_column(default=dict)
     worker_id: Mapped[str | None] = mapped_column(String(128))
-    claimed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

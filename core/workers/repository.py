@@ -12,7 +12,7 @@ from core.clock import now
 from core.db.writes import rows_changed
 from core.jobs.states import HELD
 from core.jobs.tables import Job
-from core.queues import TAKEN_BY
+from core.queues import Kind, taken_by
 from core.workers.tables import Worker
 
 STALE_SECONDS = 60.0
@@ -21,35 +21,43 @@ STALE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """What a worker says of itself."""
+    """What a worker says of itself; `gpu_memory_gib` is that of the smallest of its devices, 0 when unknown."""
 
     id: str
-    queue: str
+    queue: Kind
     slots: int
     devices: Sequence[str]
+    gpu_memory_gib: float = 0.0
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that it takes jobs from."""
+        return taken_by(self.queue, self.gpu_memory_gib)
+
+    @property
+    def gpus_per_slot(self) -> int | None:
+        """How many GPUs each of its jobs can have; None where there are none to count."""
+        return None if self.queue == "cpu" else len(self.devices) // self.slots
+
+    def can_run(self, job: Job) -> bool:
+        """Whether it has what the job needs; `leases.claim` asks the same of the ledger."""
+        if job.queue not in self.queues or self.gpus_per_slot is None:
+            return job.queue in self.queues
+        return job.gpus <= self.gpus_per_slot and job.gpu_memory_gib <= self.gpu_memory_gib
 
 
-@dataclass(frozen=True)
-class WorkerState:
+@dataclass(frozen=True, kw_only=True)
+class WorkerState(WorkerRecord):
     """A worker as the ledger knows it.
 
     `running` counts the jobs that it holds under a lease; `own_jobs` names those of whoever asks.
     """
 
-    id: str
-    queue: str
-    slots: int
-    devices: list[str]
     running: int
     own_jobs: list[str]
     started_at: datetime
     heartbeat_at: datetime
     stale: bool
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """The queues that it takes jobs from."""
-        return TAKEN_BY[self.queue]
 
 
 def beat(session: Session, record: WorkerRecord) -> None:
@@ -62,6 +70,7 @@ def beat(session: Session, record: WorkerRecord) -> None:
                 queue=record.queue,
                 slots=record.slots,
                 devices=list(record.devices),
+                gpu_memory_gib=record.gpu_memory_gib,
                 started_at=at,
                 heartbeat_at=at,
             )
@@ -77,6 +86,12 @@ def forget_silent(session: Session, *, seconds: float) -> int:
     """Delete the rows of workers that gave no sign for `seconds`; returns how many."""
     before = now(session) - timedelta(seconds=seconds)
     return rows_changed(session, delete(Worker).where(Worker.heartbeat_at < before))
+
+
+def queues_heard(session: Session) -> set[str]:
+    """The queues that a living worker takes jobs from."""
+    living = select(Worker).where(Worker.heartbeat_at >= now(session) - timedelta(seconds=STALE_SECONDS))
+    return {queue for each in session.scalars(living) for queue in taken_by(each.queue, each.gpu_memory_gib)}
 
 
 def list_workers(session: Session, owner_id: str | None = None) -> list[WorkerState]:
@@ -95,6 +110,7 @@ def list_workers(session: Session, owner_id: str | None = None) -> list[WorkerSt
             queue=worker.queue,
             slots=worker.slots,
             devices=worker.devices,
+            gpu_memory_gib=worker.gpu_memory_gib,
             running=len(held[worker.id]),
             own_jobs=[job_id for job_id, owner in held[worker.id] if owner == owner_id],
             started_at=worker.started_at,

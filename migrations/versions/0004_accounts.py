@@ -19,7 +19,6 @@ def upgrade() -> None:
     op.add_column("api_keys", scopes)
     for name in ("expires_at", "last_used_at"):
         op.add_column("api_keys", sa.Column(name, sa.DateTime(timezone=True)))
-    op.add_column("jobs", sa.Column("claimed_at", sa.DateTime(timezone=True)))
     op.create_table(
         "device_use",
         sa.Column("owner_id", sa.String(length=32), nullable=False),
@@ -52,7 +51,6 @@ def downgrade() -> None:
     )
     op.drop_table("audit_log")
     op.drop_table("device_use")
-    op.drop_column("jobs", "claimed_at")
     for name in ("last_used_at", "expires_at", "scopes"):
         op.drop_column("api_keys", name)
     for name in reversed(_LIMITS):

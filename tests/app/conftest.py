@@ -17,8 +17,8 @@ from core.accounts.scopes import Scope
 from core.artifacts.repository import ArtifactRecord
 from core.artifacts.store import Store
 from core.jobs import leases, repository
+from core.jobs.attempts import Claim
 from core.jobs.events import NewEvent
-from core.jobs.leases import Claim
 from core.settings import Settings
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files

@@ -20,6 +20,8 @@ ACTIONS = {
     "complete_upload": "model.upload",
     "delete_upload": "upload.delete",
     "create_job": "job.create",
+    "pause_job": "job.pause",
+    "resume_job": "job.resume",
     "cancel_job": "job.cancel",
     "delete_job": "job.delete",
     "create_key": "key.create",
@@ -59,6 +61,8 @@ def test_every_change_leaves_a_record(service: Service) -> None:
         client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "once"}).json()["id"] for _ in range(2)
     }
     problem(client.delete(f"/v1/models/{model_id}"), 409, "in_use")
+    client.post(f"/v1/jobs/{job_id}/pause")
+    client.post(f"/v1/jobs/{job_id}/resume")
     client.post(f"/v1/jobs/{job_id}/cancel", headers={"X-Request-ID": "mine"})
     client.delete(f"/v1/jobs/{job_id}")
     client.delete(f"/v1/models/{model_id}")

@@ -5,16 +5,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
+from app.doorbell import Doorbell
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
+from core.clock import now
+from core.jobs.tables import Job
 from core.settings import Settings
+from core.workers.repository import WorkerRecord, beat
 from tests.app.conftest import MakeSettings, Service
+from tests.support.ledger import make_job
+from tests.support.workers import until
 
 
 @contextmanager
@@ -79,6 +87,8 @@ def test_a_ring_arrives_in_files_and_a_request_for_cuda_rings_for_gpus(
 def test_the_reconciler_rings_again(make_settings: MakeSettings) -> None:
     with started(make_settings(poll_seconds=0.1)) as service:
         folder = service.services.settings.data_dir / "broker" / "messages"
+        with service.services.database.write() as session:
+            beat(session, WorkerRecord("one", "cpu", 1, []))
         service.job()
         wait_for(lambda: len(list(folder.iterdir())) >= 2, seconds=20)
 
@@ -88,3 +98,20 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_rings_are_repeated_only_where_a_worker_can_hear_them(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that no living worker can run may wait for days."""
+    rung: list[str] = []
+    monkeypatch.setattr(Doorbell, "ring", lambda self, queue: rung.append(queue))
+    app = create_app(make_settings(poll_seconds=0.05))
+    with app.state.services.database.write() as session:
+        beat(session, WorkerRecord("one", "cpu", 1, []))
+        for queue in ("gpu", "cpu"):
+            make_job(session, queue=queue)
+        session.execute(update(Job).values(updated_at=now(session) - timedelta(seconds=5)))
+    with TestClient(app):
+        until(lambda: len(rung) > 2, 10, lambda: "rings")
+    assert set(rung) == {"cpu"}

@@ -15,7 +15,7 @@ from app.services import Services
 from core.clock import now
 from core.db import Database
 from core.jobs import leases, statistics
-from core.jobs.leases import JobError
+from core.jobs.attempts import JobError
 from core.jobs.states import RetryPolicy, Status
 from core.jobs.statistics import SETTLE_SECONDS, EndedJobs
 from core.jobs.tables import Job

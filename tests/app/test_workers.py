@@ -14,16 +14,17 @@ def test_a_worker_is_shown_with_its_load_and_its_last_sign_of_life(service: Serv
     database = service.services.database
     assert service.client.get("/v1/workers").json() == {"data": [], "has_more": False, "next_cursor": None}
     with database.write() as session:
-        beat(session, WorkerRecord("test", "gpu", 2, ["0", "1"]))
+        beat(session, WorkerRecord("test", "gpu", 2, ["0", "1"], 22.49))
     job_id = service.job()["id"]
     service.claim()
     (shown,) = service.client.get("/v1/workers").json()["data"]
     assert shown.pop("started_at") == shown.pop("heartbeat_at")
     assert shown == {
         "id": "test",
-        "queues": ["gpu", "cpu"],
+        "queues": ["gpu", "gpu-16g", "cpu"],
         "slots": 2,
         "devices": ["0", "1"],
+        "gpu_memory_gib": 22.5,
         "running": 1,
         "jobs": [job_id],
         "stale": False,

@@ -33,14 +33,20 @@ def job(online: Prunery, model_folder: Path, dataset_file: Path) -> str:
     assert code == 0, err
     assert "README.md" in err
     assert "kprune at 0.5 of flops, sequence-classification" in err
+    assert "no living worker can run it: it waits for a worker" in err
     return out.strip()
 
 
-def test_a_job_is_listed_and_canceled(online: Prunery, job: str) -> None:
+def test_a_job_is_listed_paused_resumed_and_canceled(online: Prunery, job: str) -> None:
     code, out, _ = online("list", "--status", "queued")
     assert code == 0
     assert job in out
+    assert online("pause", job) == (0, "paused\n", "")
+    assert online("resume", job) == (0, "queued\n", "")
     assert online("cancel", job) == (0, "canceled\n", "")
+    code, _, err = online("resume", job)
+    assert code == 2
+    assert "cannot resume any more" in err
     assert job not in online("list", "--status", "queued")[1]
     code, _, err = online("watch", job)
     assert code == 1

@@ -104,13 +104,16 @@ def test_lists_go_over_every_page(client: PruneryClient, api: Api, submit: Submi
     assert not {job.id for job in client.jobs(status="queued")} & set(made)
 
 
-def test_a_canceled_job_can_be_deleted(client: PruneryClient, submit: Submit) -> None:
+def test_a_job_is_paused_resumed_canceled_and_then_deleted(client: PruneryClient, submit: Submit) -> None:
     job = submit()
     with pytest.raises(ApiProblem) as caught:
         client.delete_job(job.id)
     assert caught.value.status == 409
     with pytest.raises(WaitTimeout):
         client.wait(job.id, timeout=0.2, poll_seconds=0.1)
+    assert client.pause(job.id).status == "paused"
+    resumed = client.resume(job.id)
+    assert (resumed.status, resumed.waiting_for, resumed.device_seconds) == ("queued", "a worker", 0.0)
     assert client.cancel(job.id).status == "canceled"
     assert client.wait(job.id, timeout=1).over
     client.delete_job(job.id)

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kombu import Connection, Exchange, Queue
 
-from core.queues import QUEUES, broker_options
+from core.queues import QUEUES, broker_options, queue_for, taken_by
 from core.settings import Settings
 
 
@@ -44,3 +46,20 @@ def test_a_torn_binding_is_written_anew_and_read_by_kombu(tmp_path: Path, torn: 
     assert json.loads(path.read_text()) == [["cpu", "", "cpu"]]
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert sorted(file.name for file in control.iterdir()) == sorted(f"{name}.exchange" for name in QUEUES)
+
+
+@given(wanted=st.integers(0, 1024), offered=st.floats(0, 1024))
+def test_whoever_can_run_a_job_takes_from_its_queue(wanted: int, offered: float) -> None:
+    queue = queue_for(needs_gpu=True, gpu_memory_gib=wanted)
+    assert queue in QUEUES
+    assert set(taken_by("gpu", offered)) <= set(QUEUES)
+    if wanted <= offered:
+        assert queue in taken_by("gpu", offered)
+    assert queue not in taken_by("cpu")
+
+
+def test_what_needs_no_gpu_is_taken_by_every_worker() -> None:
+    assert queue_for(needs_gpu=False) in taken_by("cpu")
+    assert queue_for(needs_gpu=False) in taken_by("gpu")
+    assert queue_for(needs_gpu=True, gpu_memory_gib=40) == "gpu-32g"
+    assert taken_by("gpu", 39.6) == ("gpu", "gpu-16g", "gpu-32g", "cpu")

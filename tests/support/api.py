@@ -10,8 +10,9 @@ from core.accounts.repository import create_key, create_owner
 from core.artifacts.local import LocalStore
 from core.artifacts.repository import ArtifactRecord
 from core.db import Database, migrate
+from core.jobs.attempts import Claim, JobError
 from core.jobs.events import NewEvent
-from core.jobs.leases import Claim, JobError, claim, fail, finish, renew
+from core.jobs.leases import claim, fail, finish, renew
 from core.jobs.states import RetryPolicy
 from core.settings import Settings
 from tests.support.server import running

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.queues import DOORBELL
+from core.queues import DOORBELL, taken_by
 from core.settings import Settings
 from worker.celery_app import make_celery
 from worker.slots import Slots
@@ -18,13 +18,13 @@ def settings(folder: Path, **values: str) -> Settings:
 
 
 def test_a_gpu_worker_takes_what_needs_no_gpu_too(tmp_path: Path) -> None:
-    conf = make_celery(settings(tmp_path, worker_queue="gpu")).conf
-    assert [queue.name for queue in conf.task_queues] == ["gpu", "cpu"]
+    conf = make_celery(settings(tmp_path, worker_queue="gpu"), taken_by("gpu", 24.0)).conf
+    assert [queue.name for queue in conf.task_queues] == ["gpu", "gpu-16g", "cpu"]
 
 
 @pytest.mark.parametrize("broker", ["filesystem://", "redis://127.0.0.1:6379/0"])
 def test_nothing_is_redelivered_executed_or_guessed(tmp_path: Path, broker: str) -> None:
-    conf = make_celery(settings(tmp_path, broker_url=broker)).conf
+    conf = make_celery(settings(tmp_path, broker_url=broker), ["cpu"]).conf
     assert [queue.name for queue in conf.task_queues] == ["cpu"]
     assert conf.accept_content == ["json"]
     assert conf.task_acks_late is False
@@ -36,12 +36,12 @@ def test_nothing_is_redelivered_executed_or_guessed(tmp_path: Path, broker: str)
 
 
 def test_the_folders_of_the_file_system_broker_are_made(tmp_path: Path) -> None:
-    make_celery(settings(tmp_path))
+    make_celery(settings(tmp_path), ["cpu"])
     assert {path.name for path in (tmp_path / "broker").iterdir()} == {"messages", "control", "processed"}
 
 
 def test_the_only_task_is_the_doorbell(tmp_path: Path) -> None:
-    celery = make_celery(settings(tmp_path))
+    celery = make_celery(settings(tmp_path), ["cpu"])
     rung = []
     add_doorbell(celery, Slots(1, lambda preempted: bool(rung.append(preempted))))
     own = [name for name in celery.tasks if not name.startswith("celery.")]

@@ -12,7 +12,7 @@ from core.settings import Settings
 from tests.support.data import write_dataset
 from tests.support.models import save_tiny
 from worker.channel import Order, order_message
-from worker.devices import Devices, NoDevice
+from worker.devices import Devices, NoDevice, accelerators
 from worker.environment import child_environment
 from worker.process import ChildProcess
 
@@ -41,6 +41,48 @@ def test_a_cpu_worker_lends_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fewer_devices_than_slots_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoDevice, match="offers 1"):
         devices(monkeypatch, "0", worker_slots=2)
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "0, GPU-aaaa1111-0, 81559"
+echo "1, GPU-bbbb2222-0, 23034"
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, {"0": 79.6, "1": 22.5}),
+        ("0", {"0": 79.6}),
+        ("1,GPU-aaaa", {"1": 22.5, "GPU-aaaa": 79.6}),
+        ("MIG-cccc", {"MIG-cccc": 0.0}),
+        ("", {}),
+    ],
+)
+def test_devices_are_known_with_their_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, expected: dict[str, float]
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert accelerators() == pytest.approx(expected, abs=0.1)
+    if expected:
+        lender = Devices(Settings(worker_queue="gpu", worker_slots=1))
+        assert lender.memory_gib == pytest.approx(min(expected.values()), abs=0.1)
+
+
+@pytest.mark.parametrize("answer", ["exit 9", "echo no devices were found"])
+def test_without_a_driver_that_answers_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert accelerators() == {}
 
 
 @pytest.mark.timeout(600)

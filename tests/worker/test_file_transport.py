@@ -14,7 +14,7 @@ def test_half_a_message_is_passed_over(tmp_path: Path) -> None:
     messages = Path(broker_options(settings)["data_folder_in"])
     (messages / "0_first.cpu.msg").write_bytes(b"")
     (messages / "0_second.cpu.msg").write_bytes(b'{"body": "e3')
-    with make_celery(settings).connection_for_read() as connection:
+    with make_celery(settings, ["cpu"]).connection_for_read() as connection:
         queue = Queue("cpu", Exchange("cpu"), routing_key="cpu")(connection.channel())
         queue.declare()
         connection.Producer().publish({"look": 1}, exchange="cpu", routing_key="cpu")

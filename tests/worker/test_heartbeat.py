@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.jobs.leases import Token, claim
+from core.jobs import repository
+from core.jobs.attempts import Token
+from core.jobs.leases import claim
 from core.jobs.states import Status
 from pruning.events import Event
 from tests.support.workers import FlickeringDatabase, Workplace, until
@@ -90,3 +92,15 @@ def test_a_lost_lease_is_noticed(place: Workplace, database: FlickeringDatabase,
     until(lambda: heartbeat.lost, 5, lambda: "the loss")
     heartbeat.close()
     assert place.job(token.job_id).status == Status.RUNNING
+
+
+def test_a_pause_is_heard_and_so_is_its_end(
+    place: Workplace, database: FlickeringDatabase, token: Token
+) -> None:
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    for act, heard in ((repository.pause, True), (repository.resume, False)):
+        with place.database.write() as session:
+            act(session, place.owner_id, token.job_id)
+        until(lambda expected=heard: heartbeat.pause_requested is expected, 5, lambda: "the wish")
+    assert not heartbeat.cancel_requested
+    heartbeat.close()

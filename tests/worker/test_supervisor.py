@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -13,11 +13,12 @@ from sqlalchemy import update
 
 from core.artifacts.repository import list_artifacts
 from core.artifacts.store import Stored
-from core.errors import StorageFull
+from core.errors import Conflict, StorageFull
 from core.jobs import repository
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from tests.support.workers import FlickeringDatabase, Workplace, figure, until
+from worker import watch
 from worker.attempt import Stages
 from worker.attempt import Workplace as AtWork
 from worker.supervisor import Supervisor
@@ -259,6 +260,52 @@ def test_preemption_keeps_every_step(place: Workplace, make_supervisor: MakeSupe
     assert place.steps("one") == list(range(30))
 
 
+def test_a_paused_job_keeps_every_step_and_frees_its_worker(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=30)
+    with working(make_supervisor()):
+        place.wait_for_step("one", 3)
+        asked = time.monotonic()
+        pause(place, job_id)
+        place.wait(job_id, Status.PAUSED)
+    figure(f"pause of a running child: {time.monotonic() - asked:.1f} s")
+    job = place.job(job_id)
+    assert (job.failures, job.lease_until, job.worker_id) == (0, None, None)
+    assert not alive(place.child_pids("one"))
+    assert make_supervisor().work(never) is False, "it rests"
+    with place.database.write() as session:
+        repository.resume(session, place.owner_id, job_id)
+    assert make_supervisor("worker-2").work(never)
+    job = place.job(job_id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
+    assert place.steps("one") == list(range(30)), "a step was lost or done twice"
+    with place.database.read() as session:
+        (weights,) = (file for file in list_artifacts(session, job) if file.name == "model/weights.bin")
+    with place.store.open(weights.sha256) as file:
+        assert file.read() == place.weights("one", 30), "bit for bit what it would have been"
+    assert place.statuses(job_id) == [
+        "queued", "running", "pausing", "paused", "queued", "running", "succeeded"
+    ]  # fmt: skip
+
+
+def test_a_child_deaf_to_a_pause_is_stopped_and_a_cancel_overtakes_it(
+    place: Workplace, make_supervisor: MakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PREEMPT_GRACE_SECONDS", 0.5)
+    job_id = place.submit("one", steps=1000, mode="deaf")
+    for end, expected in ((pause, Status.PAUSED), (cancel, Status.CANCELED)):
+        with working(make_supervisor()):
+            until(lambda: place.steps("one") != [], 30, lambda: "a step")
+            pause(place, job_id)
+            end(place, job_id)
+            place.wait(job_id, expected)
+        assert not alive(place.child_pids("one"))
+        place.trace.unlink()
+        with place.database.write() as session, suppress(Conflict):
+            repository.resume(session, place.owner_id, job_id)
+
+
 def test_a_lost_lease_kills_the_child_and_discards_its_work(
     place: Workplace, make_supervisor: MakeSupervisor
 ) -> None:
@@ -368,6 +415,11 @@ def test_a_missing_input_names_itself(place: Workplace, make_supervisor: MakeSup
     error = place.job(job_id).error
     assert error is not None
     assert error["code"] == "not_found"
+
+
+def pause(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        repository.pause(session, place.owner_id, job_id)
 
 
 def cancel(place: Workplace, job_id: str) -> None:

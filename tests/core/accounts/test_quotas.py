@@ -13,8 +13,8 @@ from core.accounts.tables import DeviceUse
 from core.clock import now
 from core.db import Database
 from core.errors import NotFound, QuotaExceeded
-from core.jobs import leases, repository
-from core.jobs.leases import Claim
+from core.jobs import leases, repository, shares
+from core.jobs.attempts import Claim
 from core.jobs.tables import Job
 from tests.support.ledger import FILE, make_job, make_model, make_owner
 
@@ -122,15 +122,17 @@ def test_device_time_is_split_at_midnight_and_stays_when_the_job_goes(database: 
     midnight = device_time.next_day(NOON)
     with database.write() as session:
         job = make_job(session, spec={"devices": 2})
-        job.claimed_at, job.lease_until = midnight - timedelta(hours=1), midnight + timedelta(hours=2)
+        job.charged_at, job.lease_until = midnight - timedelta(hours=1), midnight + timedelta(hours=2)
         # The lease ended two hours into the day: what is charged ends there, however late it is noticed.
-        device_time.charge(session, job, midnight + timedelta(days=3))
-        device_time.charge(session, job, midnight + timedelta(minutes=30))
+        shares.charge(session, job, midnight + timedelta(days=3))
+        job.charged_at = midnight
+        shares.charge(session, job, midnight + timedelta(minutes=30))
+        job.charged_at = job.lease_until = None
         repository.cancel(session, job.owner_id, job.id)
         repository.delete(session, job.owner_id, job.id)
     with database.read() as session:
         days = session.execute(select(DeviceUse.day, DeviceUse.seconds).order_by(DeviceUse.day)).all()
-    assert days == [(NOON.date(), 2 * 2 * 3600.0), (midnight.date(), 2 * 7200.0 + 2 * 1800.0)]
+    assert days == [(NOON.date(), 2 * 3600.0), (midnight.date(), 2 * 7200.0 + 2 * 1800.0)]
 
 
 def test_every_end_of_an_attempt_counts_its_time(database: Database) -> None:
@@ -141,7 +143,7 @@ def test_every_end_of_an_attempt_counts_its_time(database: Database) -> None:
         assert held is not None
         with database.write() as session:
             begin = now(session) - timedelta(seconds=30)
-            session.execute(update(Job).values(claimed_at=begin))
+            session.execute(update(Job).values(charged_at=begin))
             if begin.date() == now(session).date():
                 assert device_time.used_today(session, owner, now(session)) >= 30
             if end == "release":

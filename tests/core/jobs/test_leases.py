@@ -13,8 +13,8 @@ from core.clock import now
 from core.db import Database
 from core.errors import LeaseLost
 from core.jobs import leases, repository
+from core.jobs.attempts import Claim, JobError, Token
 from core.jobs.events import NewEvent
-from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import RetryPolicy, Status
 from core.jobs.tables import Job, JobEvent
 from tests.support.ledger import make_job, make_owner

@@ -1,5 +1,7 @@
 """Random sequences of what API, workers and reconciler do to one job, against a real database."""
 
+from collections.abc import Callable
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -10,14 +12,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from core.artifacts.repository import ArtifactRecord
 from core.db import Database
-from core.errors import LeaseLost
+from core.errors import Conflict, LeaseLost
 from core.jobs import leases, repository
-from core.jobs.leases import JobError, Token
+from core.jobs.attempts import JobError, Token
 from core.jobs.reconcile import reconcile
-from core.jobs.states import TERMINAL, RetryPolicy, Status
+from core.jobs.states import HELD, TERMINAL, RetryPolicy, Status
 from core.jobs.tables import Job
 from core.settings import Settings
 from pruning.errors import ErrorClass
@@ -59,11 +62,7 @@ class OneJob(RuleBasedStateMachine):
     def write(self, data: st.DataObject, action: str) -> None:
         token = data.draw(st.sampled_from(self.tokens))
         before = self.row()
-        good = (
-            before.status in ("running", "canceling")
-            and token == self.tokens[-1]
-            and before.worker_id == token.worker_id
-        )
+        good = before.status in HELD and token == self.tokens[-1] and before.worker_id == token.worker_id
         repeated = action == "finish" and before.status == "succeeded" and token == self.tokens[-1]
         error_class = data.draw(st.sampled_from(CLASSES)) if action == "fail" else "bug"
         try:
@@ -91,6 +90,16 @@ class OneJob(RuleBasedStateMachine):
         with self.database.write() as session:
             repository.cancel(session, self.before.owner_id, self.before.id)
 
+    @rule(action=st.sampled_from([repository.pause, repository.resume]))
+    def pause_or_resume(self, action: Callable[[Session, str, str], Job]) -> None:
+        before = self.row()
+        try:
+            with self.database.write() as session:
+                action(session, self.before.owner_id, self.before.id)
+        except Conflict:
+            assert before.status in TERMINAL | {Status.CANCELING}
+            assert self.row().version == before.version
+
     @rule()
     def lose_the_lease(self) -> None:
         with self.database.write() as session:
@@ -114,7 +123,8 @@ class OneJob(RuleBasedStateMachine):
         assert after.attempt == len(self.tokens)
         assert after.failures <= 3
         assert (after.finished_at is not None) == (after.status in TERMINAL)
-        assert (after.lease_until is not None) == (after.status in ("running", "canceling"))
+        assert (after.lease_until is not None) == (after.charged_at is not None) == (after.status in HELD)
+        assert after.device_seconds >= self.before.device_seconds
         assert self.finished == (after.status == Status.SUCCEEDED)
         self.before = after
 

@@ -156,21 +156,6 @@ def test_results_are_found_by_their_owner_only(database: Database) -> None:
             artifacts.get(session, other, found[0].id)
 
 
-def test_the_queue_position_follows_the_order_of_claims(database: Database) -> None:
-    with database.write() as session:
-        first, second, urgent = make_job(session), make_job(session), make_job(session, priority=1)
-        make_job(session, queue="gpu")
-    with database.read() as session:
-        positions = [repository.queue_position(session, job) for job in (urgent, first, second)]
-    assert positions == [1, 2, 3]
-    with database.write() as session:
-        repository.cancel(session, first.owner_id, first.id)
-        session.refresh(first := repository.get(session, first.owner_id, first.id))
-    with database.read() as session:
-        assert repository.queue_position(session, first) is None
-        assert repository.queue_position(session, second) == 2
-
-
 def test_a_used_model_is_not_deleted_and_an_unused_one_is(database: Database) -> None:
     with database.write() as session:
         owner = make_owner(session)

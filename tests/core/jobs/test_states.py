@@ -25,12 +25,21 @@ def test_the_table_is_the_documented_one() -> None:
     text = {(str(status), str(action)): str(after) for (status, action), after in TRANSITIONS.items()}
     assert text == {
         ("queued", "claim"): "running",
+        ("queued", "pause"): "paused",
         ("queued", "cancel"): "canceled",
         ("queued", "queue_timeout"): "failed",
+        ("running", "pause"): "pausing",
         ("running", "cancel"): "canceling",
         ("running", "finish"): "succeeded",
         ("running", "fail"): "failed",
         ("running", "requeue"): "queued",
+        ("pausing", "resume"): "running",
+        ("pausing", "cancel"): "canceling",
+        ("pausing", "finish"): "succeeded",
+        ("pausing", "fail"): "failed",
+        ("pausing", "requeue"): "paused",
+        ("paused", "resume"): "queued",
+        ("paused", "cancel"): "canceled",
         ("canceling", "cancel"): "canceling",
         ("canceling", "confirm_cancel"): "canceled",
         ("canceling", "finish"): "succeeded",
@@ -56,6 +65,10 @@ def test_any_sequence_of_actions_keeps_the_rules(actions: list[Action]) -> None:
         except IllegalTransition:
             continue
         assert after == Status.RUNNING or action != Action.CLAIM
+        assert (after in HELD) <= (status in HELD or action == Action.CLAIM), "only a claim gives a lease"
+        assert (after == Status.PAUSED) == (status == Status.PAUSING and action == Action.REQUEUE) or (
+            action == Action.PAUSE
+        )
         assert (after == Status.SUCCEEDED) == (action == Action.FINISH)
         if canceling:
             assert after in {Status.CANCELING, Status.CANCELED, Status.SUCCEEDED}
@@ -66,7 +79,7 @@ def test_any_sequence_of_actions_keeps_the_rules(actions: list[Action]) -> None:
 @pytest.mark.parametrize("error_class", CLASSES)
 def test_every_verdict_can_be_carried_out(status: Status, error_class: ErrorClass) -> None:
     verdict = judge(error_class, failures=0, capacity_retries=0, policy=RetryPolicy())
-    if status is Status.RUNNING and verdict.action is Action.CONFIRM_CANCEL:
+    if status is not Status.CANCELING and verdict.action is Action.CONFIRM_CANCEL:
         return  # leases.end_attempt turns it into a failure: nobody asked to cancel
     assert transition(status, verdict.action)
 
