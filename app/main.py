@@ -20,10 +20,14 @@ from app.metrics import routes as metrics
 from app.models import routes as models
 from app.openapi import document
 from app.services import Services
+from app.webhooks import delivery_routes as deliveries
+from app.webhooks import routes as webhooks
 from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.webhooks.courier import Courier
+from core.webhooks.sender import Sender
 
 _DESCRIPTION = """\
 Makes transformer models smaller and faster. Upload a model and labelled text, or name them on the hub; ask
@@ -32,7 +36,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, workers, metrics)
+_ROOMS = (health, methods, models, datasets, jobs, events, artifacts, webhooks, deliveries, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -69,12 +73,15 @@ def app_from_env() -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     reconciler = Reconciler(services.database, services.store, services.settings, services.doorbell.ring)
+    courier = Courier(services.database, services.settings, Sender(services.guard))
     services.doorbell.start()
     reconciler.start()
+    courier.start()
     try:
         yield
     finally:
         await services.feed.close()
+        courier.stop()
         reconciler.stop()
         services.doorbell.stop()
         services.database.dispose()

@@ -13,6 +13,7 @@ _TAGS = {
     "jobs": "One request to prune a model, from the queue to its end.",
     "events": "What happens to a job while it runs.",
     "artifacts": "The files of a result.",
+    "webhooks": "Addresses that are told what happens to jobs.",
     "methods": "How models can be pruned.",
     "health": "The service itself.",
     "operations": "The workers, and how the service fares as a whole.",

@@ -15,6 +15,7 @@ from core.db import Database
 from core.jobs.heads import Head, heads
 from core.jobs.statistics import EndedJobs
 from core.settings import Settings
+from core.webhooks.guard import Guard
 
 CONCURRENT_UPLOADS = 16
 
@@ -30,6 +31,7 @@ class Services:
     doorbell: Doorbell
     feed: Feed
     ended_jobs: EndedJobs
+    guard: Guard
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -44,6 +46,7 @@ class Services:
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),
             ended_jobs=EndedJobs(database),
+            guard=Guard.from_settings(settings),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

@@ -1,4 +1,4 @@
-"""Forgetting what nobody needs: expired answers, uploads never completed, dead workers, unnamed files."""
+"""Forgetting what nobody needs: expired answers, old deliveries, dead workers, unfinished uploads, unnamed files."""
 
 import shutil
 import time
@@ -18,6 +18,7 @@ from core.db.writes import rows_changed
 from core.jobs.states import ACTIVE
 from core.jobs.tables import IdempotencyKey, Job
 from core.settings import Settings
+from core.webhooks.outbox import forget_old
 from core.workers.repository import forget_silent
 
 
@@ -30,6 +31,7 @@ class Swept:
     objects: int
     work_folders: int
     workers: int
+    deliveries: int
 
 
 def sweep(database: Database, store: Store, settings: Settings) -> Swept:
@@ -40,11 +42,12 @@ def sweep(database: Database, store: Store, settings: Settings) -> Swept:
         keys = rows_changed(session, delete(IdempotencyKey).where(IdempotencyKey.expires_at <= at))
         uploads = _unfinished_uploads(session, settings)
         workers = forget_silent(session, seconds=age)
+        deliveries = forget_old(session, settings.webhook_retention_days)
     store.discard_unpublished(older_seconds=age)
     # An object that is put and named while this runs is younger than `age`, and stays.
     unnamed = [sha256 for sha256 in store.objects() if not _is_named(database, sha256)]
     objects = sum(store.delete(sha256, unused_seconds=age) for sha256 in unnamed)
-    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers)
+    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers, deliveries)
 
 
 def _unfinished_uploads(session: Session, settings: Settings) -> int:

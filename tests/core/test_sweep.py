@@ -51,10 +51,10 @@ def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
         file = FileRecord("config.json", stored.bytes, stored.sha256)
         assets.add_file(session, Model, owner, model.id, file, max_bytes=100)
     make_old(store.path(stored.sha256))
-    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0)
+    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0, 0)
     with database.write() as session:
         session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=DAY + 1)))
-    assert sweep(database, store, settings) == Swept(0, 1, 1, 0, 0)
+    assert sweep(database, store, settings) == Swept(0, 1, 1, 0, 0, 0)
     with pytest.raises(NotFound), database.read() as session:
         assets.get(session, Model, owner, model.id)
 
