@@ -52,7 +52,7 @@ def job_message(kind: str, job: RowMapping, event: JobEvent) -> Json:
         **{name: asked.get(name) for name in ("model", "teacher", "dataset")},
         **{name: spec.get(name) for name in ("method", "task", "granularity")},
         **{name: spec.get(name) for name in ("target_ratio", "max_quality_drop", "target_measure")},
-        "metadata": job["metadata"],
+        "metadata": job["metadata_"],
         "error": job["error"],
         "target_missed": None if job["report"] is None else job["report"].get("target_missed", False),
         **{name: _moment(job[name]) for name in ("created_at", "started_at", "finished_at")},
