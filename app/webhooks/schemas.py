@@ -29,13 +29,13 @@ Url = Annotated[
 Description = Annotated[str, Field(max_length=255, description="For you, to tell webhooks apart.")]
 Events = Annotated[
     list[str],
-    AfterValidator(_known),
     Field(
         min_length=1,
         max_length=len(EVENT_TYPES),
         description="What it is told.",
         json_schema_extra={"items": {"type": "string", "enum": list(EVENT_TYPES)}},
     ),
+    AfterValidator(_known),
 ]
 
 

@@ -87,6 +87,7 @@ def test_replies_keep_to_their_schemas(service: Service, document: dict[str, Any
         "/v1/models": "Listing_ModelView_",
         "/v1/datasets": "Listing_DatasetView_",
         "/v1/workers": "WorkerList",
+        "/v1/webhooks": "Listing_WebhookView_",
         "/v1/methods": "MethodList",
         "/v1/methods/leap": "MethodView",
         "/healthz": "Health",
@@ -111,6 +112,8 @@ def test_only_the_described_methods_are_answered_and_allow_names_them(service: S
             model_id="mdl_" + "0" * 26,
             dataset_id="dst_" + "0" * 26,
             artifact_id="art_" + "0" * 26,
+            webhook_id="whk_" + "0" * 26,
+            delivery_id="dlv_" + "0" * 26,
             name="config.json",
         )
         methods = {method.upper() for method in described}

@@ -7,12 +7,14 @@ import pytest
 
 from app.main import create_app
 from core.settings import Settings
+from core.webhooks import repository
 from tests.app.conftest import Service, problem
 from tests.support.uploads import model_files
 
 OPEN = {"/healthz", "/readyz", "/v1/version"}
 """Routes that need no key."""
-BODIES: dict[str, bytes] = {"put": b"{}"}
+BODIES: dict[str, bytes] = {"put": b"{}", "patch": b"{}"}
+JSON = {"Content-Type": "application/json"}
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -24,7 +26,9 @@ def test_every_route_with_an_id_hides_what_belongs_to_another(service: Service) 
     job_id = service.finished({f"model/{name}": content for name, content in model_files().items()})
     artifact = service.client.get(f"/v1/jobs/{job_id}/artifacts").json()["data"][0]
     model_id, dataset_id = (service.upload(collection, {}) for collection in ("models", "datasets"))
+    webhook_id, delivery_id = webhook(service)
     ids = {"job_id": job_id, "artifact_id": artifact["id"], "model_id": model_id, "dataset_id": dataset_id}
+    ids |= {"webhook_id": webhook_id, "delivery_id": delivery_id}
     names = {"models": "config.json", "datasets": "train.jsonl"}
     _, other = service.owner("second")
 
@@ -36,18 +40,30 @@ def test_every_route_with_an_id_hides_what_belongs_to_another(service: Service) 
         values = ids | {"name": names.get(path.split("/")[2], "")}
         url = path.format(**values)
         for headers in (other, other | {"Accept": "text/event-stream"}):
-            reply = service.client.request(method.upper(), url, headers=headers, content=BODIES.get(method))
+            reply = service.client.request(
+                method.upper(), url, headers=headers | JSON, content=BODIES.get(method)
+            )
             problem(reply, 404, "not_found")
             assert not any(value in reply.text for value in ("bert", artifact["sha256"]))
         walked += 1
-    assert walked >= 15
+    assert walked >= 23
     assert service.client.get(f"/v1/jobs/{job_id}").status_code == 200
+
+
+def webhook(service: Service) -> tuple[str, str]:
+    """The ids of a webhook, disabled so that nothing is sent, and of a delivery."""
+    with service.services.database.write() as session:
+        hook = repository.create(session, service.owner_id, "https://hooks.example/", ["job.queued"], "")
+        delivery = repository.ping(session, service.owner_id, hook.id)
+        repository.update(session, service.owner_id, hook.id, enabled=False)
+    return hook.id, delivery.id
 
 
 def test_lists_hold_only_what_is_ones_own(service: Service) -> None:
     service.job()
+    webhook(service)
     _, other = service.owner("second")
-    for collection in ("jobs", "models", "datasets"):
+    for collection in ("jobs", "models", "datasets", "webhooks"):
         assert len(service.client.get(f"/v1/{collection}").json()["data"]) == 1
         assert service.client.get(f"/v1/{collection}", headers=other).json()["data"] == []
 
