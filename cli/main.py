@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import backup, jobs, keys, service
+from cli import backup, jobs, keys, service, webhooks
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
 from client import ApiProblem, ClientError, LocalFileProblem
@@ -38,6 +38,7 @@ application.command()(jobs.cancel)
 application.command()(jobs.download)
 application.command()(jobs.methods)
 application.command()(jobs.workers)
+application.add_typer(webhooks.application, name="webhooks")
 application.command()(service.version)
 
 

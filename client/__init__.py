@@ -24,8 +24,12 @@ from client.replies import (
     Notice,
     Proposal,
     Version,
+    Webhook,
+    WebhookDelivery,
+    WebhookSecret,
     Worker,
 )
+from client.webhooks import Webhooks
 
 __all__ = [
     "ApiProblem",
@@ -49,5 +53,9 @@ __all__ = [
     "UploadBroken",
     "Version",
     "WaitTimeout",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookSecret",
+    "Webhooks",
     "Worker",
 ]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from pydantic import TypeAdapter
 
 from client import downloads, events, uploads
 from client.errors import WaitTimeout
+from client.pages import pages
 from client.replies import (
     Artifact,
     Dataset,
@@ -21,12 +21,12 @@ from client.replies import (
     MethodInfo,
     Metrics,
     Model,
-    Page,
     Proposal,
     Version,
     Worker,
 )
 from client.transport import Transport
+from client.webhooks import Webhooks
 
 Reference = str | Mapping[str, Any]
 """An id (`mdl_...`, `dst_...`), `{"hub": ..., "revision": ...}`, or for a model `{"job": "job_..."}`."""
@@ -56,6 +56,7 @@ class PruneryClient:
             retries=retries,
             transport=transport,
         )
+        self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:
         """Close the connections."""
@@ -241,16 +242,7 @@ class PruneryClient:
         return self._transport.request("POST", f"/v1/{collection}/{created['id']}/complete")
 
     def _pages(self, path: str, item: type[Item], filters: Mapping[str, str] | None = None) -> Iterator[Item]:
-        adapter: TypeAdapter[Page[Item]] = TypeAdapter(Page[item])  # type: ignore[valid-type]
-        cursor: dict[str, str] = {}
-        while True:
-            page = adapter.validate_json(
-                self._transport.request("GET", path, params={**(filters or {}), **cursor}).content
-            )
-            yield from page.data
-            if not page.has_more or page.next_cursor is None:
-                return
-            cursor = {"cursor": page.next_cursor}
+        return pages(self._transport, path, item, filters)
 
 
 def _body(
