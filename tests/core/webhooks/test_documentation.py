@@ -13,14 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from core.settings import Settings
 from core.webhooks.guard import Guard
-from core.webhooks.messages import PING, message
+from core.webhooks.messages import EVENT_TYPES, PING, message
 from core.webhooks.outbox import Claim
 from core.webhooks.sender import Sender
 from core.webhooks.signing import make_secret
 
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
 SECRET = make_secret()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def documented(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         [sys.executable, "receiver.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 30
-    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+    while not listens(port):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     yield f"http://127.0.0.1:{port}/", process
@@ -44,7 +50,6 @@ def documented(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     process.communicate()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_it_takes_each_message_once_and_no_forged_or_old_one(
     documented: tuple[str, subprocess.Popen[str]],
 ) -> None:
@@ -62,9 +67,6 @@ def test_it_takes_each_message_once_and_no_forged_or_old_one(
 
 
 def test_the_page_names_every_type_and_setting() -> None:
-    from core.settings import Settings
-    from core.webhooks.messages import EVENT_TYPES
-
     text = PAGE.read_text("utf-8")
     assert all(f"`{name}`" in text for name in (*EVENT_TYPES, PING))
     settings = {f"PRUNERY_{name.upper()}" for name in Settings.model_fields if name.startswith("webhook_")}
