@@ -25,6 +25,7 @@ class Scrape(Collector):
     active: Sequence[ActiveJobs]
     totals: Totals
     workers: Sequence[WorkerState]
+    pending_deliveries: int
 
     def collect(self) -> Iterator[Family]:
         """The families, always in the same order."""
@@ -33,6 +34,11 @@ class Scrape(Collector):
         yield _histogram("prunery_job_wait_seconds", "From creation to the first attempt.", self.totals.wait)
         yield _histogram("prunery_job_run_seconds", "From the first attempt to the end.", self.totals.run)
         yield from self._workers()
+        pending = GaugeMetricFamily(
+            "prunery_webhook_deliveries_pending", "Messages that are still to be sent."
+        )
+        pending.add_metric((), self.pending_deliveries)
+        yield pending
 
     def _jobs(self) -> Iterator[Family]:
         found = {(jobs.queue, jobs.status): jobs for jobs in self.active}

@@ -9,6 +9,7 @@ from app.deps import Door, get_scraper
 from app.http.problem import problems
 from app.metrics.families import Scrape
 from core.jobs.statistics import active_jobs
+from core.webhooks.outbox import count_pending
 from core.workers.repository import list_workers
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(get_scraper)])
@@ -30,7 +31,7 @@ def show_metrics(services: Door) -> PlainTextResponse:
     be read without a key.
     """
     with services.database.read() as session:
-        active, workers = active_jobs(session), list_workers(session)
+        active, workers, pending = active_jobs(session), list_workers(session), count_pending(session)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Scrape(active, services.ended_jobs.totals(), workers))
+    registry.register(Scrape(active, services.ended_jobs.totals(), workers, pending))
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -54,9 +54,9 @@ def announce(session: Session, job_id: str, events: Iterable[JobEvent]) -> None:
         return
     # Columns, not the object: the session's own may be older than what this transaction wrote.
     job = session.execute(select(*JOB_COLUMNS).where(Job.id == job_id)).mappings().one()
-    hooks = session.scalars(
-        select(Webhook).where(Webhook.owner_id == job["owner_id"], Webhook.disabled_at.is_(None))
-    ).all()
+    # Locked as a foreign key locks: one that is being deleted is waited for and gone, not a row that is missing later.
+    own = select(Webhook).where(Webhook.owner_id == job["owner_id"], Webhook.disabled_at.is_(None))
+    hooks = session.scalars(own.with_for_update(read=True, key_share=True)).all()
     for kind, event in told:
         for hook in hooks:
             if kind in hook.events:
@@ -130,7 +130,7 @@ def settle(session: Session, claimed: Claim, outcome: Outcome, settings: Setting
     answers 410, or at which nothing arrived for `webhook_disable_after_hours`, is disabled.
     """
     hook = session.scalars(
-        select(Webhook).where(Webhook.id == claimed.webhook_id).with_for_update()
+        select(Webhook).where(Webhook.id == claimed.webhook_id).with_for_update(key_share=True)
     ).one_or_none()
     query = select(WebhookDelivery).where(
         WebhookDelivery.id == claimed.delivery_id,
@@ -172,6 +172,12 @@ def disable(session: Session, hook: Webhook, reason: str, at: datetime) -> None:
     )
     error = func.coalesce(WebhookDelivery.error, "The webhook was disabled before this was sent.")
     rows_changed(session, pending.values(status=DeliveryStatus.FAILED, claimed_until=None, error=error))
+
+
+def count_pending(session: Session) -> int:
+    """How many messages, of all owners, are still to be sent."""
+    query = select(func.count()).select_from(WebhookDelivery)
+    return session.scalars(query.where(WebhookDelivery.status == DeliveryStatus.PENDING)).one()
 
 
 def forget_old(session: Session, days: float) -> int:

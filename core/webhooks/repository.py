@@ -33,7 +33,7 @@ class Changes(TypedDict, total=False):
 
 def create(session: Session, owner_id: str, url: str, events: Sequence[str], description: str) -> Webhook:
     """A webhook with a new secret; raises Conflict when the owner has this address already, or too many."""
-    session.scalars(select(Owner.id).where(Owner.id == owner_id).with_for_update()).one()
+    session.scalars(select(Owner.id).where(Owner.id == owner_id).with_for_update(key_share=True)).one()
     _refuse_second(session, owner_id, url)
     count = session.scalars(select(func.count()).select_from(_own(owner_id).subquery())).one()
     if count >= MAX_WEBHOOKS:
@@ -57,7 +57,7 @@ def create(session: Session, owner_id: str, url: str, events: Sequence[str], des
 def get(session: Session, owner_id: str, webhook_id: str, *, lock: bool = False) -> Webhook:
     """The owner's webhook; raises NotFound."""
     query = _own(owner_id).where(Webhook.id == webhook_id)
-    hook = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    hook = session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
     if hook is None:
         raise NotFound(f"There is no webhook {webhook_id}.")
     return hook

@@ -69,6 +69,7 @@ def test_a_webhook_is_told_of_a_job_and_its_message_can_be_sent_again(
 
     again = service.client.post(f"{here}/{shown['id']}/redeliver")
     assert (again.status_code, again.json()["status"]) == (202, "pending")
+    assert "prunery_webhook_deliveries_pending 1.0\n" in service.client.get("/metrics").text
     assert deliver(service) == 1
     assert receiver.ids == [shown["id"]] * 2
 

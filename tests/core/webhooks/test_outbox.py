@@ -1,10 +1,8 @@
-"""Messages are written with their events, claimed by one sender at a time, tried again, and given up."""
+"""Messages are claimed by one sender at a time, tried again, given up, and forgotten."""
 
 import threading
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -14,18 +12,13 @@ from core.artifacts.local import LocalStore
 from core.clock import now
 from core.db import Database
 from core.errors import Conflict, NotFound
-from core.jobs import leases
-from core.jobs import repository as jobs
-from core.jobs.events import NewEvent
-from core.jobs.leases import JobError
-from core.jobs.states import RetryPolicy
 from core.settings import Settings
 from core.sweep import sweep
 from core.webhooks import outbox, repository
-from core.webhooks.messages import EVENT_TYPES, JOB_STATES
 from core.webhooks.outbox import Claim, Outcome
 from core.webhooks.tables import DeliveryStatus, Webhook, WebhookDelivery
 from tests.support.ledger import make_job, make_owner
+from tests.support.webhooks import deliveries, make_hook
 
 REFUSED = Outcome(500, "answered 500")
 
@@ -33,14 +26,6 @@ REFUSED = Outcome(500, "answered 500")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", webhook_max_attempts=3)
-
-
-def make_hook(session: Session, owner_id: str, events: Sequence[str] = JOB_STATES, path: str = "") -> Webhook:
-    return repository.create(session, owner_id, f"https://hooks.example/{path}", events, "")
-
-
-def deliveries(session: Session, **columns: Any) -> list[WebhookDelivery]:
-    return list(session.scalars(select(WebhookDelivery).filter_by(**columns).order_by(WebhookDelivery.id)))
 
 
 def pinged(session: Session) -> tuple[str, WebhookDelivery]:
@@ -64,64 +49,6 @@ def look(database: Database, delivery: WebhookDelivery) -> tuple[WebhookDelivery
         query = select(WebhookDelivery, Webhook).join(Webhook)
         found = session.execute(query.where(WebhookDelivery.id == delivery.id)).one()
         return found[0], found[1]
-
-
-def test_every_state_of_a_job_is_told_with_the_job_as_it_was(database: Database) -> None:
-    with database.write() as session:
-        owner = make_owner(session)
-        make_hook(session, owner)
-        make_hook(session, make_owner(session))
-        job = make_job(session, owner, metadata={"team": "search"})
-    with database.write() as session:
-        claimed = leases.claim(session, worker_id="w", queues=["cpu"], lease_seconds=60)
-    assert claimed is not None
-    with database.write() as session:
-        events = [NewEvent("progress", {"fraction": 0.5}), NewEvent("phase", {"phase": "pruning"})]
-        leases.renew(session, claimed.token, lease_seconds=60, events=events, progress=0.5)
-    with database.write() as session:
-        leases.finish(session, claimed.token, artifacts=[], report={"target_missed": True})
-    with database.read() as session:
-        told = deliveries(session)
-    assert [each.type for each in told] == ["job.queued", "job.running", "job.succeeded"]
-    assert [each.payload["type"] for each in told] == [each.type for each in told]
-    assert [each.payload["data"]["job"]["status"] for each in told] == ["queued", "running", "succeeded"]
-    assert [each.payload["data"]["event"]["seq"] for each in told] == [1, 2, 5]
-    summary = told[-1].payload["data"]["job"]
-    assert (summary["id"], summary["metadata"], summary["progress"]) == (job.id, {"team": "search"}, 1.0)
-    assert (summary["target_missed"], summary["attempt"]) == (True, 1)
-    assert summary["finished_at"] == told[-1].payload["timestamp"]
-
-
-def test_only_what_was_subscribed_to_is_told(database: Database) -> None:
-    with database.write() as session:
-        owner = make_owner(session)
-        rare = make_hook(session, owner, ["job.failed", "job.attempt_lost"], "rare")
-        every = make_hook(session, owner, EVENT_TYPES, "every")
-        make_job(session, owner)
-    with database.write() as session:
-        claimed = leases.claim(session, worker_id="w", queues=["cpu"], lease_seconds=60)
-        assert claimed is not None
-        error = JobError("worker_lost", "infrastructure", "gone")
-        leases.fail(session, claimed.token, error, RetryPolicy(max_failures=1))
-    with database.read() as session:
-        assert [each.type for each in deliveries(session, webhook_id=rare.id)] == [
-            "job.attempt_lost",
-            "job.failed",
-        ]
-        assert len(deliveries(session, webhook_id=every.id)) == 4
-        failed = deliveries(session, type="job.failed")[0].payload["data"]["job"]
-    assert failed["error"]["code"] == "worker_lost"
-
-
-def test_what_was_rolled_back_is_told_to_nobody(database: Database) -> None:
-    with database.write() as session:
-        owner = make_owner(session)
-        make_hook(session, owner)
-    with database.write() as session:
-        make_job(session, owner)
-        session.rollback()
-    with database.read() as session:
-        assert deliveries(session) == []
 
 
 def test_of_many_senders_one_gets_the_claim(database: Database) -> None:
@@ -283,13 +210,3 @@ def test_deliveries_that_are_over_are_forgotten(database: Database, settings: Se
     assert sweep(database, store, settings).deliveries == 1
     with database.read() as session:
         assert [each.id for each in deliveries(session)] == [pending.id]
-
-
-def test_a_job_that_is_deleted_leaves_what_was_told_of_it(database: Database) -> None:
-    with database.write() as session:
-        owner = make_owner(session)
-        make_hook(session, owner)
-        job = make_job(session, owner)
-        jobs.cancel(session, owner, job.id)
-        jobs.delete(session, owner, job.id)
-        assert [each.type for each in deliveries(session, job_id=job.id)] == ["job.queued", "job.canceled"]
