@@ -118,9 +118,8 @@ class PruneryClient:
 
     def dataset(self, dataset_id: str) -> Dataset:
         """One dataset."""
-        return Dataset.model_validate_json(
-            self._transport.request("GET", f"/v1/datasets/{dataset_id}").content
-        )
+        reply = self._transport.request("GET", f"/v1/datasets/{dataset_id}")
+        return Dataset.model_validate_json(reply.content)
 
     def delete_model(self, model_id: str) -> None:
         """Delete a model that no unfinished job uses."""
@@ -181,9 +180,8 @@ class PruneryClient:
 
     def metrics(self, job_id: str) -> Metrics:
         """Every value that a job has measured so far."""
-        return Metrics.model_validate_json(
-            self._transport.request("GET", f"/v1/jobs/{job_id}/metrics").content
-        )
+        reply = self._transport.request("GET", f"/v1/jobs/{job_id}/metrics")
+        return Metrics.model_validate_json(reply.content)
 
     def watch(self, job_id: str, *, after_seq: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Every event of a job from `after_seq` on, once each, until the job is over.

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from standardwebhooks import Webhook
 
+from app import publish_openapi
 from app.main import create_app
 from core.accounts.repository import create_key, create_owner
 from core.jobs import repository as jobs
@@ -110,30 +111,30 @@ def test_a_webhook_is_changed_disabled_and_deleted(service: Service) -> None:
     problem(service.client.get(f"{here}/deliveries/dlv_{'0' * 26}"), 404, "not_found")
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "pointer"),
-    [
-        ({}, "invalid_request", "/url"),
-        ({"url": 1}, "invalid_request", "/url"),
-        ({"url": "https://" + "a" * 2048}, "invalid_request", "/url"),
-        ({"url": "ftp://hooks.example/"}, "unsafe_url", "/url"),
-        ({"url": "https://user:secret@hooks.example/"}, "unsafe_url", "/url"),
-        ({"url": "https://169.254.169.254/latest/meta-data"}, "unsafe_url", "/url"),
-        ({"url": "https://[::1]/"}, "unsafe_url", "/url"),
-        ({"url": PUBLIC, "events": []}, "invalid_request", "/events"),
-        ({"url": PUBLIC, "events": ["job.progress"]}, "invalid_request", "/events"),
-        ({"url": PUBLIC, "events": ["job.failed"] * 99}, "invalid_request", "/events"),
-        ({"url": PUBLIC, "secret": "mine"}, "invalid_request", "/secret"),
-        ({"url": PUBLIC, "description": "x" * 256}, "invalid_request", "/description"),
-    ],
-)
-def test_what_is_refused_and_where(service: Service, body: Any, code: str, pointer: str) -> None:
-    problem(service.client.post("/v1/webhooks", json=body), 422, code, pointer)
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "invalid_request", "/url"),
+    ({"url": 1}, "invalid_request", "/url"),
+    ({"url": "https://" + "a" * 2048}, "invalid_request", "/url"),
+    ({"url": "ftp://hooks.example/"}, "unsafe_url", "/url"),
+    ({"url": "https://user:secret@hooks.example/"}, "unsafe_url", "/url"),
+    ({"url": "https://169.254.169.254/latest/meta-data"}, "unsafe_url", "/url"),
+    ({"url": "https://[::1]/"}, "unsafe_url", "/url"),
+    ({"url": PUBLIC, "events": []}, "invalid_request", "/events"),
+    ({"url": PUBLIC, "events": ["job.progress"]}, "invalid_request", "/events"),
+    ({"url": PUBLIC, "events": ["job.failed"] * 99}, "invalid_request", "/events"),
+    ({"url": PUBLIC, "secret": "mine"}, "invalid_request", "/secret"),
+    ({"url": PUBLIC, "description": "x" * 256}, "invalid_request", "/description"),
+]
+
+
+def test_what_is_refused_and_where(service: Service) -> None:
+    for body, code, pointer in REFUSED:
+        problem(service.client.post("/v1/webhooks", json=body), 422, code, pointer)
     assert service.client.get("/v1/webhooks").json()["data"] == []
     here = f"/v1/webhooks/{make(service, PUBLIC)['id']}"
-    if body:
+    for body, code, pointer in REFUSED[1:]:
         problem(service.client.patch(here, json=body), 422, code, pointer)
-        assert service.client.get(here).json()["url"] == PUBLIC
+    assert service.client.get(here).json()["url"] == PUBLIC
 
 
 def test_conflicts_and_further_refusals(service: Service) -> None:
@@ -153,7 +154,8 @@ def test_conflicts_and_further_refusals(service: Service) -> None:
     assert first["id"] not in [hook["id"] for hook in page["data"]]
 
 
-def test_the_document_names_what_can_be_subscribed_to(service: Service) -> None:
-    events = service.app.openapi()["components"]["schemas"]["NewWebhook"]["properties"]["events"]
+def test_the_document_names_what_can_be_subscribed_to() -> None:
+    document = json.loads(publish_openapi.PATH.read_text("utf-8"))
+    events = document["components"]["schemas"]["NewWebhook"]["properties"]["events"]
     assert events["items"]["enum"] == list(EVENT_TYPES)
     assert events["default"] == list(JOB_STATES)

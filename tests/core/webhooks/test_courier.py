@@ -32,10 +32,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str) -> Settings:
+def settings(tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
-        database_url=database_url,
         poll_seconds=0.02,
         webhook_allow_http=True,
         webhook_allow_networks="127.0.0.0/8",
@@ -72,16 +71,16 @@ def statuses(database: Database) -> set[DeliveryStatus]:
 
 
 def test_the_thread_delivers_in_order_and_tries_again(
-    database: Database, settings: Settings, receiver: Receiver
+    local: Database, settings: Settings, receiver: Receiver
 ) -> None:
-    owner, _ = subscribe(database, receiver)
+    owner, _ = subscribe(local, receiver)
     receiver.status = 503
-    with working(courier(database, settings)):
-        with database.write() as session:
+    with working(courier(local, settings)):
+        with local.write() as session:
             made = [make_job(session, owner).id for _ in range(3)]
         _until(lambda: len(receiver.received) >= 2)
         receiver.status = 200
-        _until(lambda: statuses(database) == {DeliveryStatus.DELIVERED})
+        _until(lambda: statuses(local) == {DeliveryStatus.DELIVERED})
     told = [json.loads(each.body)["data"]["job"]["id"] for each in receiver.received]
     assert set(told) == set(made)
     assert len(told) > 3
@@ -100,6 +99,14 @@ def test_two_couriers_send_every_message_once(
 
 
 @pytest.fixture
+def local(sqlite_url: str) -> Iterator[Database]:
+    """An empty database on this machine."""
+    database = Database(sqlite_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
 def slow() -> Iterator[Receiver]:
     """A receiver that does not answer before the test is over."""
     over = threading.Event()
@@ -110,16 +117,16 @@ def slow() -> Iterator[Receiver]:
 
 
 def test_a_slow_receiver_keeps_nobody_waiting(
-    database: Database, settings: Settings, receiver: Receiver, slow: Receiver
+    local: Database, settings: Settings, receiver: Receiver, slow: Receiver
 ) -> None:
-    kept, waiting = subscribe(database, slow), subscribe(database, receiver)
-    with database.write() as session:
+    kept, waiting = subscribe(local, slow), subscribe(local, receiver)
+    with local.write() as session:
         repository.ping(session, *kept)
-    with working(courier(database, settings)):
+    with working(courier(local, settings)):
         _until(lambda: bool(slow.received))
-        with database.write() as session:
+        with local.write() as session:
             repository.ping(session, *waiting)
-        _until(lambda: statuses(database) == {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED})
+        _until(lambda: statuses(local) == {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED})
     assert len(slow.received) == len(receiver.received) == 1
 
 
@@ -140,11 +147,10 @@ def sending(sqlite_url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_sender_killed_before_it_could_write_sends_again_under_the_same_id(
-    sqlite_url: str, tmp_path: Path, receiver: Receiver, request: pytest.FixtureRequest
+    local: Database, tmp_path: Path, receiver: Receiver, request: pytest.FixtureRequest
 ) -> None:
-    database = Database(sqlite_url)
-    owner, hook = subscribe(database, receiver)
-    with database.write() as session:
+    owner, hook = subscribe(local, receiver)
+    with local.write() as session:
         delivery = repository.ping(session, owner, hook)
     process: list[subprocess.Popen[bytes]] = []
 
@@ -156,15 +162,14 @@ def test_a_sender_killed_before_it_could_write_sends_again_under_the_same_id(
     assert process[0].wait(60) == -signal.SIGKILL
     receiver.answer = None
     settings = Settings(data_dir=tmp_path, webhook_allow_http=True, webhook_allow_networks="127.0.0.0/8")
-    second = courier(database, settings)
+    second = courier(local, settings)
     assert second.deliver() == 0  # it may still be alive
-    with database.write() as session:
+    with local.write() as session:
         session.execute(update(WebhookDelivery).values(claimed_until=now(session) - timedelta(seconds=1)))
     assert second.deliver() == 1
     assert receiver.ids == [delivery.id, delivery.id]
     assert receiver.received[0].body == receiver.received[1].body
-    assert statuses(database) == {DeliveryStatus.DELIVERED}
-    database.dispose()
+    assert statuses(local) == {DeliveryStatus.DELIVERED}
 
 
 def test_the_thread_outlives_a_database_that_is_away(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.settings import Settings
@@ -35,6 +35,7 @@ def test_public_addresses_are_permitted(address: str) -> None:
     assert Guard().permits(address)
 
 
+@settings(max_examples=50)
 @given(st.ip_addresses())
 @example(ipaddress.ip_address("192.0.0.9"))
 def test_whatever_is_permitted_is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
@@ -102,6 +103,7 @@ def test_urls_in_their_parts(url: str, place: Place, authority: str) -> None:
     assert (found, found.authority) == (place, authority)
 
 
+@settings(max_examples=50)
 @given(st.text(alphabet=st.characters(max_codepoint=300), max_size=40))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     for url in (text, f"https://{text}", f"https://hooks.example/{text}"):

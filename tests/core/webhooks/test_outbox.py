@@ -1,6 +1,7 @@
 """Messages are claimed by one sender at a time, tried again, given up, and forgotten."""
 
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,14 @@ REFUSED = Outcome(500, "answered 500")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", webhook_max_attempts=3)
+
+
+@pytest.fixture
+def local(sqlite_url: str) -> Iterator[Database]:
+    """An empty database, where what is tested is no question of its kind."""
+    database = Database(sqlite_url)
+    yield database
+    database.dispose()
 
 
 def pinged(session: Session) -> tuple[str, WebhookDelivery]:
@@ -88,25 +97,25 @@ def test_each_webhook_has_one_message_under_way(database: Database) -> None:
         assert second.status is DeliveryStatus.PENDING
 
 
-def test_a_failure_is_tried_again_and_then_given_up(database: Database, settings: Settings) -> None:
-    with database.write() as session:
+def test_a_failure_is_tried_again_and_then_given_up(local: Database, settings: Settings) -> None:
+    with local.write() as session:
         owner, delivery = pinged(session)
-    attempt(database, delivery.id, REFUSED, settings)
-    found, hook = look(database, delivery)
+    attempt(local, delivery.id, REFUSED, settings)
+    found, hook = look(local, delivery)
     assert (found.status, found.attempts, found.response_status) == (DeliveryStatus.PENDING, 1, 500)
     assert found.attempted_at is not None
     assert timedelta(seconds=5) <= found.due_at - found.attempted_at < timedelta(seconds=15)
     assert hook.failing_since is not None
     for _ in range(2):
-        attempt(database, delivery.id, REFUSED, settings)
-    found, _ = look(database, delivery)
+        attempt(local, delivery.id, REFUSED, settings)
+    found, _ = look(local, delivery)
     assert (found.status, found.attempts, found.error) == (DeliveryStatus.FAILED, 3, "answered 500")
-    with database.write() as session:
+    with local.write() as session:
         repository.redeliver(session, owner, hook.id, delivery.id)
-    attempt(database, delivery.id, REFUSED, settings)
-    assert look(database, delivery)[0].status is DeliveryStatus.PENDING
-    attempt(database, delivery.id, Outcome(200), settings)
-    found, hook = look(database, delivery)
+    attempt(local, delivery.id, REFUSED, settings)
+    assert look(local, delivery)[0].status is DeliveryStatus.PENDING
+    attempt(local, delivery.id, Outcome(200), settings)
+    found, hook = look(local, delivery)
     assert (found.status, found.attempts, found.error) == (DeliveryStatus.DELIVERED, 5, None)
     assert hook.failing_since is None
 
@@ -121,23 +130,23 @@ def test_waits_grow_to_a_limit() -> None:
 
 @pytest.mark.parametrize("reason", ["gone", "failing"])
 def test_a_webhook_is_disabled_with_what_it_was_to_be_told(
-    database: Database, settings: Settings, reason: str
+    local: Database, settings: Settings, reason: str
 ) -> None:
-    with database.write() as session:
+    with local.write() as session:
         owner, delivery = pinged(session)
         waiting = repository.ping(session, owner, delivery.webhook_id)
         long_ago = now(session) - timedelta(hours=settings.webhook_disable_after_hours + 1)
         if reason == "failing":
             session.execute(update(Webhook).values(failing_since=long_ago))
-    attempt(database, delivery.id, Outcome(410, "answered 410") if reason == "gone" else REFUSED, settings)
-    found, hook = look(database, delivery)
+    attempt(local, delivery.id, Outcome(410, "answered 410") if reason == "gone" else REFUSED, settings)
+    found, hook = look(local, delivery)
     assert (hook.disabled_reason, found.status) == (reason, DeliveryStatus.FAILED)
-    dropped, _ = look(database, waiting)
+    dropped, _ = look(local, waiting)
     assert (dropped.status, dropped.error) == (
         DeliveryStatus.FAILED,
         "The webhook was disabled before this was sent.",
     )
-    with database.write() as session:
+    with local.write() as session:
         make_job(session, owner)
         assert len(deliveries(session)) == 2
         for refused in (repository.ping, lambda *given: repository.redeliver(*given, delivery.id)):
@@ -147,20 +156,20 @@ def test_a_webhook_is_disabled_with_what_it_was_to_be_told(
         assert (enabled.disabled_at, enabled.disabled_reason, enabled.failing_since) == (None, None, None)
 
 
-def test_an_attempt_that_was_overtaken_changes_nothing(database: Database, settings: Settings) -> None:
-    with database.write() as session:
+def test_an_attempt_that_was_overtaken_changes_nothing(local: Database, settings: Settings) -> None:
+    with local.write() as session:
         _, delivery = pinged(session)
         overtaken = outbox.claim(session, delivery.id)
         session.execute(update(WebhookDelivery).values(claimed_until=now(session) - timedelta(seconds=1)))
-    attempt(database, delivery.id, Outcome(200), settings)
+    attempt(local, delivery.id, Outcome(200), settings)
     assert overtaken is not None
-    with database.write() as session:
+    with local.write() as session:
         outbox.settle(session, overtaken, REFUSED, settings)
-    assert look(database, delivery)[0].status is DeliveryStatus.DELIVERED
+    assert look(local, delivery)[0].status is DeliveryStatus.DELIVERED
 
 
-def test_old_secrets_sign_until_their_time_is_over(database: Database) -> None:
-    with database.write() as session:
+def test_old_secrets_sign_until_their_time_is_over(local: Database) -> None:
+    with local.write() as session:
         owner, delivery = pinged(session)
         hook = repository.get(session, owner, delivery.webhook_id)
         first = hook.secret
@@ -180,8 +189,8 @@ def test_old_secrets_sign_until_their_time_is_over(database: Database) -> None:
         assert leaked.old_secrets == []
 
 
-def test_an_owner_has_an_address_once_and_not_too_many(database: Database) -> None:
-    with database.write() as session:
+def test_an_owner_has_an_address_once_and_not_too_many(local: Database) -> None:
+    with local.write() as session:
         owner, other = make_owner(session), make_owner(session)
         for number in range(repository.MAX_WEBHOOKS):
             make_hook(session, owner, path=str(number))
@@ -197,16 +206,16 @@ def test_an_owner_has_an_address_once_and_not_too_many(database: Database) -> No
         assert deliveries(session) == []
 
 
-def test_deliveries_that_are_over_are_forgotten(database: Database, settings: Settings) -> None:
-    with database.write() as session:
+def test_deliveries_that_are_over_are_forgotten(local: Database, settings: Settings) -> None:
+    with local.write() as session:
         owner, delivered = pinged(session)
         pending = repository.ping(session, owner, delivered.webhook_id)
-    attempt(database, delivered.id, Outcome(200), settings)
+    attempt(local, delivered.id, Outcome(200), settings)
     store = LocalStore(settings.store_dir)
-    assert sweep(database, store, settings).deliveries == 0
-    with database.write() as session:
+    assert sweep(local, store, settings).deliveries == 0
+    with local.write() as session:
         old = now(session) - timedelta(days=settings.webhook_retention_days, seconds=1)
         session.execute(update(WebhookDelivery).values(created_at=old))
-    assert sweep(database, store, settings).deliveries == 1
-    with database.read() as session:
+    assert sweep(local, store, settings).deliveries == 1
+    with local.read() as session:
         assert [each.id for each in deliveries(session)] == [pending.id]
