@@ -138,13 +138,13 @@ def test_a_name_that_is_none_and_a_resolver_that_hangs() -> None:
         raise OSError("no such name")
 
     def hang(host: str, port: int) -> Sequence[str]:
-        time.sleep(1)
+        time.sleep(4)
         return ["1.1.1.1"]
 
     for lookup in (unknown, hang):
         begun = time.monotonic()
         with pytest.raises(UnsafeUrl, match="cannot be resolved"):
             Guard(lookup=lookup).check("https://hooks.example/", 0.05)
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < 3.5
     with pytest.raises(UnsafeUrl, match="cannot be resolved"):
         Guard().check(f"https://{'a' * 64}.example/", 1)

@@ -81,7 +81,7 @@ def test_an_answer_that_drips_is_cut_off(receiver: Receiver) -> None:
     begun = time.monotonic()
     outcome = Sender(Guard(allow_http=True, networks=LOOPBACK), seconds=0.3).send(claim(receiver.url))
     assert outcome.error == "no complete answer within 0.3 seconds"
-    assert 0.3 <= time.monotonic() - begun < 2
+    assert 0.3 <= time.monotonic() - begun < 2.9  # the whole answer takes 3
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(sender: Sender, receiver: Receiver) -> None:
