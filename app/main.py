@@ -26,10 +26,14 @@ from app.models import routes as models
 from app.openapi import document
 from app.services import Services
 from app.uploads import routes as uploads
+from app.webhooks import delivery_routes as deliveries
+from app.webhooks import routes as webhooks
 from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.webhooks.courier import Courier
+from core.webhooks.sender import Sender
 from core.workers.repository import queues_heard
 
 _DESCRIPTION = """\
@@ -49,6 +53,8 @@ _ROOMS = (
     events,
     artifacts,
     manifests,
+    webhooks,
+    deliveries,
     account,
     keys,
     audit,
@@ -99,13 +105,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         partial(_ring_again, services),
         chores=[services.signer.sign_new],
     )
+    courier = Courier(services.database, services.settings, Sender(services.guard))
     services.doorbell.start()
     services.last_use.start()
     reconciler.start()
+    courier.start()
     try:
         yield
     finally:
         await services.feed.close()
+        courier.stop()
         reconciler.stop()
         services.doorbell.stop()
         services.last_use.stop()

@@ -16,6 +16,7 @@ _TAGS = {
     "events": "What happens to a job while it runs.",
     "artifacts": "The files of a result.",
     "account": "API keys with their scopes, limits, and who changed what.",
+    "webhooks": "Addresses that are told what happens to jobs.",
     "methods": "How models can be pruned.",
     "health": "The service itself.",
     "operations": "The workers, and how the service fares as a whole.",

@@ -20,6 +20,7 @@ from core.jobs.heads import Head, heads
 from core.jobs.statistics import EndedJobs
 from core.settings import Settings
 from core.signing.signer import Signer
+from core.webhooks.guard import Guard
 
 CONCURRENT_UPLOADS = 16
 
@@ -43,6 +44,7 @@ class Services:
     rates: Rates
     last_use: LastUse
     forecaster: Forecaster
+    guard: Guard
     upload_threads: anyio.CapacityLimiter
 
     @classmethod
@@ -62,6 +64,7 @@ class Services:
             rates=Rates.from_settings(settings),
             last_use=LastUse(database),
             forecaster=Forecaster(),
+            guard=Guard.from_settings(settings),
             # Uploads have threads of their own, so that slow clients cannot keep short requests waiting.
             upload_threads=anyio.CapacityLimiter(CONCURRENT_UPLOADS),
         )

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import audit, backup, jobs, keys, owners, service
+from cli import audit, backup, jobs, keys, owners, service, webhooks
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
 from cli.verify import verify
@@ -44,6 +44,7 @@ application.command()(jobs.download)
 application.command()(verify)
 application.command()(jobs.methods)
 application.command()(jobs.workers)
+application.add_typer(webhooks.application, name="webhooks")
 application.command()(service.version)
 
 

@@ -58,11 +58,20 @@ def worker(
         raise typer.TyperException("no worker of this machine has given a sign of life within a minute")
 
 
-def migrate() -> None:
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: only ask whether migrations are missing.")
+    ] = False,
+) -> None:
     """Bring the database to the newest schema; safe to repeat."""
+    from core.db.migrate import is_behind
     from core.db.migrate import migrate as bring_to_newest
 
-    bring_to_newest(settings_from_env().database_url)
+    url = settings_from_env().database_url
+    if not check:
+        bring_to_newest(url)
+    elif is_behind(url):
+        raise typer.TyperException("the database lacks migrations of this version; run `prunery migrate`")
 
 
 def version() -> None:

@@ -27,8 +27,12 @@ from client.replies import (
     Notice,
     Proposal,
     Version,
+    Webhook,
+    WebhookDelivery,
+    WebhookSecret,
     Worker,
 )
+from client.webhooks import Webhooks
 
 __all__ = [
     "Account",
@@ -58,5 +62,9 @@ __all__ = [
     "UploadBroken",
     "Version",
     "WaitTimeout",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookSecret",
+    "Webhooks",
     "Worker",
 ]

@@ -12,6 +12,7 @@ from client.jobs import JobCalls
 from client.replies import MethodInfo, Version, Worker
 from client.results import ResultCalls
 from client.transport import Transport
+from client.webhooks import Webhooks
 
 
 class PruneryClient(AssetCalls, JobCalls, ResultCalls):
@@ -19,7 +20,8 @@ class PruneryClient(AssetCalls, JobCalls, ResultCalls):
 
     Without arguments it reads PRUNERY_URL (default http://127.0.0.1:8000) and PRUNERY_API_KEY. Every method
     raises `ApiProblem` when the service refuses and `Unreachable` when it does not answer, also after
-    `retries` retries. Keys and limits are at `account`.
+    `retries` retries. Keys and limits are at `account`, webhooks at
+    `webhooks`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PruneryClient(AssetCalls, JobCalls, ResultCalls):
             transport=transport,
         )
         self.account = AccountClient(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:
         """Close the connections."""

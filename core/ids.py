@@ -4,7 +4,7 @@ import secrets
 import time
 from typing import Literal
 
-Prefix = Literal["job", "mdl", "dst", "upl", "art", "key", "own", "aud"]
+Prefix = Literal["job", "mdl", "dst", "upl", "art", "key", "own", "aud", "whk", "dlv"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 

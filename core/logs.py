@@ -18,10 +18,11 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _HIDDEN = "***"
 _SECRETS = (
     (re.compile(r"prn_live_[0-9A-Za-z]+"), f"prn_live_{_HIDDEN}"),
+    (re.compile(r"whsec_[0-9A-Za-z+/=]+"), f"whsec_{_HIDDEN}"),
     (re.compile(r"\bhf_[0-9A-Za-z]{8,}"), f"hf_{_HIDDEN}"),
     (re.compile(r"""(://[^\s/:@"']*):[^\s/@"']+@"""), rf"\1:{_HIDDEN}@"),
 )
-"""Our keys, the hub's tokens, and the passwords of URLs."""
+"""Our keys, the secrets of webhooks, the hub's tokens, and the passwords of URLs."""
 
 _about: ContextVar[dict[str, str | int]] = ContextVar("about", default={})  # noqa: B039 - it is never changed
 

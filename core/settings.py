@@ -5,6 +5,7 @@
 
 import os
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,13 @@ def _absolute(path: Path) -> Path:
 def _with_driver(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgres", "postgresql") else url
+
+
+def _networks(text: str | None) -> str | None:
+    for network in (text or "").split(","):
+        if network.strip():
+            ip_network(network.strip())
+    return text
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
@@ -159,6 +167,28 @@ class Settings(BaseSettings):
     hub_endpoint: str = Field(default="https://huggingface.co", description="Address of the hub.")
     hub_token: SecretStr | None = Field(
         default=None, description="Token for the hub's private and gated repositories."
+    )
+
+    webhook_allow_http: bool = Field(
+        default=False, description="Whether webhooks may have `http://` addresses; for development."
+    )
+    webhook_allow_networks: Annotated[str | None, AfterValidator(_networks)] = Field(
+        default=None,
+        description="Networks that webhooks may reach beside public addresses, such as `10.1.0.0/16,fd00::/8`.",
+    )
+    webhook_retry_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="Wait after the first failure of a delivery, tripled each time up to 6 hours.",
+    )
+    webhook_max_attempts: int = Field(
+        default=12, ge=1, le=30, description="Attempts of one delivery before it has failed."
+    )
+    webhook_disable_after_hours: float = Field(
+        default=72, gt=0, description="A webhook of which every attempt failed for this long is switched off."
+    )
+    webhook_retention_days: float = Field(
+        default=14, gt=0, description="How long deliveries that are over can be looked up and sent again."
     )
 
     sweep_after_hours: float = Field(

@@ -1,4 +1,4 @@
-"""Forgetting what nobody needs: expired answers, uploads never completed, dead workers, unnamed files."""
+"""Forgetting what nobody needs: expired answers, old deliveries, dead workers, unfinished uploads, unnamed files."""
 
 import shutil
 import time
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core.artifacts.store import Store
 from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
-from core.audit.log import forget_old
+from core.audit import log as audit
 from core.clock import now
 from core.db import Database
 from core.db.writes import rows_changed
@@ -21,6 +21,7 @@ from core.jobs.tables import IdempotencyKey, Job
 from core.settings import Settings
 from core.uploads.repository import discard_idle
 from core.uploads.tables import Upload, UploadPart
+from core.webhooks import outbox
 from core.workers.repository import forget_silent
 
 
@@ -34,6 +35,7 @@ class Swept:
     work_folders: int
     workers: int
     audit_records: int
+    deliveries: int
 
 
 def sweep(database: Database, store: Store, settings: Settings) -> Swept:
@@ -44,12 +46,14 @@ def sweep(database: Database, store: Store, settings: Settings) -> Swept:
         keys = rows_changed(session, delete(IdempotencyKey).where(IdempotencyKey.expires_at <= at))
         uploads = _unfinished_uploads(session, settings)
         workers = forget_silent(session, seconds=age)
-        records = forget_old(session, days=settings.audit_days)
+        records = audit.forget_old(session, days=settings.audit_days)
+        deliveries = outbox.forget_old(session, settings.webhook_retention_days)
     store.discard_unpublished(older_seconds=age)
     # An object that is put and named while this runs is younger than `age`, and stays.
     unnamed = [sha256 for sha256 in store.objects() if not _is_named(database, sha256)]
     objects = sum(store.delete(sha256, unused_seconds=age) for sha256 in unnamed)
-    return Swept(keys, uploads, objects, _work_folders(database, settings.work_dir, age), workers, records)
+    folders = _work_folders(database, settings.work_dir, age)
+    return Swept(keys, uploads, objects, folders, workers, records, deliveries)
 
 
 def _unfinished_uploads(session: Session, settings: Settings) -> int:

@@ -8,6 +8,7 @@ from core.db.base import Base
 from core.jobs.tables import IdempotencyKey, Job, JobEvent
 from core.signing.tables import Signature, SigningKey
 from core.uploads.tables import Upload, UploadPart
+from core.webhooks.tables import Webhook, WebhookDelivery
 from core.workers.tables import Worker
 
 TABLES = (
@@ -27,5 +28,8 @@ TABLES = (
     SigningKey,
     Signature,
     Worker,
+    Worker,
+    Webhook,
+    WebhookDelivery,
 )
 METADATA = Base.metadata

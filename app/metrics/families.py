@@ -26,6 +26,7 @@ class Scrape(Collector):
     totals: Totals
     workers: Sequence[WorkerState]
     rate_fallbacks: int
+    pending_deliveries: int
 
     def collect(self) -> Iterator[Family]:
         """The families, always in the same order."""
@@ -39,6 +40,11 @@ class Scrape(Collector):
             "Requests that this API process counted by itself because Redis was away.",
             self.rate_fallbacks,
         )
+        pending = GaugeMetricFamily(
+            "prunery_webhook_deliveries_pending", "Messages that are still to be sent."
+        )
+        pending.add_metric((), self.pending_deliveries)
+        yield pending
 
     def _jobs(self) -> Iterator[Family]:
         found = {(jobs.queue, jobs.status): jobs for jobs in self.active}

@@ -11,6 +11,7 @@ from app.http.problem import problems
 from app.metrics.families import Scrape
 from core.accounts.scopes import Scope
 from core.jobs.statistics import active_jobs
+from core.webhooks.outbox import count_pending
 from core.workers.repository import list_workers
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(NeedsUnlessPublic(Scope.OPERATIONS_READ))])
@@ -32,7 +33,9 @@ def show_metrics(services: Door) -> PlainTextResponse:
     be read without a key.
     """
     with services.database.read() as session:
-        active, workers = active_jobs(session), list_workers(session)
+        active, workers, pending = active_jobs(session), list_workers(session), count_pending(session)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Scrape(active, services.ended_jobs.totals(), workers, services.rates.fallbacks))
+    registry.register(
+        Scrape(active, services.ended_jobs.totals(), workers, services.rates.fallbacks, pending)
+    )
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from core.db.database import Database
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -27,6 +29,25 @@ def migrate(url: str) -> None:
     if (path := make_url(url).database) and url.startswith("sqlite:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     command.upgrade(alembic_config(url), "head")
+
+
+def is_behind(url: str) -> bool:
+    """Whether a database lacks migrations of this code; one that a newer version migrated does not.
+
+    Raises DatabaseUnavailable.
+    """
+    from alembic.script import ScriptDirectory
+
+    if url.startswith("sqlite:") and not Path(make_url(url).database or "").is_file():
+        return True  # connecting would make an empty one
+    database = Database(url)
+    try:
+        with database.read() as session:
+            has, wants = revisions(session)
+    finally:
+        database.dispose()
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config(url)).walk_revisions()}
+    return has is None or (has != wants and has in known)
 
 
 def revisions(session: Session) -> tuple[str | None, str | None]:

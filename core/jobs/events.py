@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.db.base import Json
 from core.jobs.tables import Job, JobEvent
+from core.webhooks.outbox import announce
 
 PROGRESS_EVERY = timedelta(seconds=1)
 EXPENDABLE = ("progress", "metric")
@@ -24,7 +25,10 @@ class NewEvent:
 
 
 def append(session: Session, job_id: str, events: Sequence[NewEvent], at: datetime) -> None:
-    """Write events under the job's next numbers. The caller's transaction holds the job's row already."""
+    """Write events under the job's next numbers, and what webhooks will be told of them.
+
+    The caller's transaction holds the job's row already, with what the events say written to it.
+    """
     if not events:
         return
     numbered = (
@@ -35,11 +39,13 @@ def append(session: Session, job_id: str, events: Sequence[NewEvent], at: dateti
     )
     last = session.scalars(numbered, execution_options={"synchronize_session": False}).one()
     first = last - len(events) + 1
-    session.add_all(
+    rows = [
         JobEvent(job_id=job_id, seq=first + i, type=event.type, data=event.data, at=at)
         for i, event in enumerate(events)
-    )
+    ]
+    session.add_all(rows)
     session.flush()
+    announce(session, job_id, rows)
 
 
 def thin_progress(session: Session, job_id: str, events: Sequence[NewEvent], at: datetime) -> list[NewEvent]:

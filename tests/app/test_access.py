@@ -27,6 +27,8 @@ PREFIXES = {
     "dataset_id": "dst",
     "artifact_id": "art",
     "key_id": "key",
+    "webhook_id": "whk",
+    "delivery_id": "dlv",
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from app import publish_openapi
 from tests.app.conftest import Service, problem
+from tests.app.test_webhooks import PUBLIC
 from tests.support.uploads import dataset_files, model_files
 
 ACTIONS = {
@@ -24,6 +25,12 @@ ACTIONS = {
     "resume_job": "job.resume",
     "cancel_job": "job.cancel",
     "delete_job": "job.delete",
+    "create_webhook": "webhook.create",
+    "update_webhook": "webhook.update",
+    "rotate_webhook_secret": "webhook.rotate",
+    "ping_webhook": "webhook.ping",
+    "redeliver_webhook_delivery": "webhook.redeliver",
+    "delete_webhook": "webhook.delete",
     "create_key": "key.create",
     "revoke_key": "key.revoke",
 }
@@ -67,6 +74,12 @@ def test_every_change_leaves_a_record(service: Service) -> None:
     client.delete(f"/v1/jobs/{job_id}")
     client.delete(f"/v1/models/{model_id}")
     client.delete(f"/v1/datasets/{dataset_id}")
+    hook = f"/v1/webhooks/{client.post('/v1/webhooks', json={'url': PUBLIC}).json()['id']}"
+    client.patch(hook, json={"description": "chat"})
+    client.post(f"{hook}/rotate-secret")
+    delivery = client.post(f"{hook}/ping").json()["id"]
+    client.post(f"{hook}/deliveries/{delivery}/redeliver")
+    client.delete(hook)
     key_id = client.post("/v1/keys", json={"name": "ci"}).json()["id"]
     client.delete(f"/v1/keys/{key_id}")
 

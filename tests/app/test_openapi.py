@@ -95,6 +95,7 @@ def test_replies_keep_to_their_schemas(service: Service, document: dict[str, Any
         "/v1/keys": "Listing_KeyView_",
         "/v1/audit": "Listing_AuditView_",
         "/v1/account": "AccountView",
+        "/v1/webhooks": "Listing_WebhookView_",
         "/v1/methods": "MethodList",
         "/v1/methods/leap": "MethodView",
         "/healthz": "Health",
@@ -122,6 +123,8 @@ def test_only_the_described_methods_are_answered_and_allow_names_them(service: S
             key_id="key_" + "0" * 26,
             upload_id="upl_" + "0" * 26,
             number="1",
+            webhook_id="whk_" + "0" * 26,
+            delivery_id="dlv_" + "0" * 26,
             name="config.json",
         )
         methods = {method.upper() for method in described}

@@ -8,15 +8,17 @@ import pytest
 
 from app.main import create_app
 from core.settings import Settings
+from core.webhooks import repository
 from tests.app.conftest import Service, problem
 from tests.support.uploads import model_files
 
 OPEN = {"/healthz", "/readyz", "/v1/version", "/v1/signing-keys"}
 """Routes that need no key."""
-BODIES: dict[str, bytes] = {"put": b"{}"}
+BODIES: dict[str, bytes] = {"put": b"{}", "patch": b"{}"}
+JSON = {"Content-Type": "application/json"}
 
 
-MAKERS = {"create_upload", "create_model", "create_dataset", "create_job", "create_key"}
+MAKERS = {"create_upload", "create_webhook", "create_model", "create_dataset", "create_job", "create_key"}
 """Operations that change something and name no object in their path: what they make is the caller's own."""
 
 
@@ -42,6 +44,8 @@ def estate(service: Service) -> Estate:
     upload_id = service.declare(model_id, "config.json", b"{}")["id"]
     key_id = service.client.get("/v1/account").json()["key"]["id"]
     ids = {"job_id": job_id, "artifact_id": artifact["id"], "model_id": model_id, "dataset_id": dataset_id}
+    webhook_id, delivery_id = webhook(service)
+    ids |= {"webhook_id": webhook_id, "delivery_id": delivery_id}
     ids |= {"key_id": key_id, "upload_id": upload_id}
     return Estate(ids, ("bert", artifact["sha256"], service.owner_id))
 
@@ -68,19 +72,31 @@ def test_every_route_hides_what_belongs_to_another(service: Service, estate: Est
             continue
         url = path.format(**estate.ids, name=names.get(path.split("/")[2], ""), number=1)
         for headers in (other, other | {"Accept": "text/event-stream"}):
-            reply = service.client.request(method.upper(), url, headers=headers, content=BODIES.get(method))
+            reply = service.client.request(
+                method.upper(), url, headers=headers | JSON, content=BODIES.get(method)
+            )
             problem(reply, 404, "not_found")
             assert not any(value in reply.text for value in estate.secrets)
         walked += 1
-    assert walked >= 17
+    assert walked >= 23
     assert service.client.get(f"/v1/jobs/{estate.ids['job_id']}").status_code == 200
     assert service.client.get(f"/v1/keys/{estate.ids['key_id']}").json()["revoked_at"] is None
 
 
+def webhook(service: Service) -> tuple[str, str]:
+    """The ids of a webhook, disabled so that nothing is sent, and of a delivery."""
+    with service.services.database.write() as session:
+        hook = repository.create(session, service.owner_id, "https://hooks.example/", ["job.queued"], "")
+        delivery = repository.ping(session, service.owner_id, hook.id)
+        repository.update(session, service.owner_id, hook.id, enabled=False)
+    return hook.id, delivery.id
+
+
 def test_lists_hold_only_what_is_ones_own(service: Service) -> None:
     service.job()
+    webhook(service)
     _, other = service.owner("second")
-    for collection in ("jobs", "models", "datasets"):
+    for collection in ("jobs", "models", "datasets", "webhooks"):
         assert len(service.client.get(f"/v1/{collection}").json()["data"]) == 1
         assert service.client.get(f"/v1/{collection}", headers=other).json()["data"] == []
 

@@ -12,7 +12,13 @@ from tests.cli.conftest import Prunery
 
 
 def test_a_key_works_until_it_is_revoked(prunery: Prunery, tmp_path: Path) -> None:
+    code, _, said = prunery("migrate", "--check")
+    assert (code, said) == (
+        1,
+        "error: the database lacks migrations of this version; run `prunery migrate`\n",
+    )
     assert prunery("migrate")[0] == 0
+    assert prunery("migrate", "--check") == (0, "", "")
     code, plaintext, said = prunery("keys", "create", "laptop")
     assert code == 0
     key_id = said.split()[0]

@@ -13,6 +13,7 @@ import pytest
 from core.accounts.keys import make_key
 from core.logs import JsonLines, configure_logging, log_about
 from core.settings import Settings
+from core.webhooks.signing import make_secret
 
 
 def test_a_record_is_one_json_object() -> None:
@@ -69,15 +70,16 @@ def test_no_secret_reaches_the_log(
 ) -> None:
     """In a message, in its arguments, and in the text of an exception."""
     key, token, hub = make_key(), "my own mirror's token", "hf_" + "aB3" * 11
+    secret = make_secret()
     settings = {"data_dir": tmp_path, "hub_token": token, "log_format": log_format}
     configure_logging(Settings.model_validate(settings))
     urls = "redis://:opensesame@redis:6379/0 and postgresql+psycopg://me:opensesame@db/prunery?a=b"
     try:
         raise ValueError(f"{urls} refused {hub}")
     except ValueError:
-        logging.getLogger("anybody").exception("Bearer %s, token %s, %s", key, token, urls)
+        logging.getLogger("anybody").exception("Bearer %s, token %s, %s, %s", key, token, urls, secret)
     said = capsys.readouterr().err
-    assert not any(secret in said for secret in (key, token, hub, "opensesame"))
+    assert not any(hidden in said for hidden in (key, token, hub, secret, "opensesame"))
     assert "redis://:***@redis:6379/0 and postgresql+psycopg://me:***@db/prunery?a=b" in said
     assert "ValueError" in said
     if log_format == "json":

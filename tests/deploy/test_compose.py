@@ -24,6 +24,7 @@ from sqlalchemy import make_url
 
 from client import PruneryClient
 from tests.deploy.compose import ROOT, Service, interpolate, services
+from tests.deploy.dockerfile import images
 from tests.support.models import save_tiny
 
 BIN = Path(sys.executable).parent
@@ -166,22 +167,12 @@ def test_the_file_is_a_compose_file() -> None:
 
 
 def test_the_images_are_those_of_the_dockerfile() -> None:
-    stages, user, installs = {}, {}, {}
-    stage = ""
-    for line in (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines():
-        words = line.split()
-        if words[:1] == ["FROM"]:
-            stage = words[-1]
-            stages[stage] = words[1]
-        if words[:1] == ["USER"]:
-            user[stage] = words[1]
-        if "pip install" in line:
-            installs[stage] = line
     built = {service.target for service in services(PASSWORD).values() if service.target}
+    found = images()
     assert built == {"api", "worker-cpu", "worker-gpu"}
-    assert built == set(user), "every image leaves root"
-    assert "worker" not in installs["api"], "the api image carries no torch"
-    assert all("[worker]" in installs[name] for name in ("worker-cpu", "worker-gpu"))
+    assert built == {name for name, image in found.items() if image.user}, "every image leaves root"
+    assert "worker" not in found["api"].install, "the api image carries no torch"
+    assert all("[worker]" in found[name].install for name in ("worker-cpu", "worker-gpu"))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from core.db import make_engine, migrate
-from core.db.migrate import alembic_config
+from core.db.migrate import alembic_config, is_behind
 from core.tables import METADATA
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +149,19 @@ def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
     running = [subprocess.Popen([sys.executable, "-c", migrate_once], cwd=ROOT) for _ in range(2)]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
     assert tables(empty_url) == set(METADATA.tables)
+
+
+def test_a_database_is_behind_until_it_is_migrated_and_not_when_a_newer_version_did(empty_url: str) -> None:
+    assert is_behind(empty_url)
+    migrate(empty_url)
+    assert not is_behind(empty_url)
+    command.downgrade(alembic_config(empty_url), "-1")
+    assert is_behind(empty_url)
+    engine = make_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    assert not is_behind(empty_url)
 
 
 def test_there_is_one_head() -> None:
