@@ -8,7 +8,7 @@ import anyio
 
 from app.doorbell import Doorbell
 from app.jobs.feed import Feed
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.artifacts.store import Store
 from core.assets.hub import HubClient
 from core.db import Database
@@ -39,7 +39,7 @@ class Services:
         return cls(
             settings=settings,
             database=database,
-            store=LocalStore(settings.store_dir),
+            store=configured_store(settings),
             hub=HubClient.from_settings(settings),
             doorbell=Doorbell(settings),
             feed=Feed(partial(_read_heads, database)),

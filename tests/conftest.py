@@ -8,4 +8,9 @@ from hypothesis import settings
 settings.register_profile("prunery", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("prunery")
 
-pytest_plugins = ["tests.support.database", "tests.support.redis", "tests.support.hub_server"]
+pytest_plugins = [
+    "tests.support.database",
+    "tests.support.redis",
+    "tests.support.hub_server",
+    "tests.support.s3_server",
+]

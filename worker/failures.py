@@ -9,6 +9,7 @@ from core.errors import (
     HubUnavailable,
     LedgerError,
     StorageFull,
+    StoreUnavailable,
 )
 from pruning.errors import Canceled, ErrorClass, PruningError
 from worker.channel import Outcome
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _LEDGER_CLASSES: Mapping[type[LedgerError], ErrorClass] = {
     StorageFull: "infrastructure",
+    StoreUnavailable: "infrastructure",
     HubUnavailable: "infrastructure",
     DatabaseUnavailable: "infrastructure",
 }

@@ -168,7 +168,7 @@ def test_the_images_are_those_of_the_dockerfile() -> None:
     assert built == {"api", "worker-cpu", "worker-gpu"}
     assert built == set(user), "every image leaves root"
     assert "worker" not in installs["api"], "the api image carries no torch"
-    assert all("[worker]" in installs[name] for name in ("worker-cpu", "worker-gpu"))
+    assert all("[worker,s3]" in installs[name] for name in ("worker-cpu", "worker-gpu"))
 
 
 @pytest.mark.parametrize(
