@@ -13,4 +13,5 @@ pytest_plugins = [
     "tests.support.redis",
     "tests.support.hub_server",
     "tests.support.s3_server",
+    "tests.support.disk",
 ]

@@ -182,7 +182,7 @@ class S3Store:
     def _unfinished(self) -> Iterator[tuple[Reply, float]]:
         """The uploads in parts that nobody has completed, and how many seconds ago each was begun."""
         pages = self._client.get_paginator("list_multipart_uploads")
-        with failures_told():
+        with suppress(NotFound), failures_told():  # some servers' word for none
             for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}sha256/"):
                 for upload in page.get("Uploads", ()):
                     yield upload, _seconds(page, upload["Initiated"])

@@ -16,7 +16,9 @@ from secrets import token_hex
 from typing import Any, Literal
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 
+from core.artifacts import s3_reader
 from core.artifacts.s3 import S3Store
 from core.artifacts.s3_client import connect
 from core.settings import Settings
@@ -24,8 +26,8 @@ from core.settings import Settings
 KEY_ID, SECRET = "prunery-tests", "a-secret-of-the-tests"
 _START_SECONDS = 30
 
-Fault = Literal["refuse", "cut request", "lose reply", "cut reply"]
-"""503; the connection ends amid the request's body; after the request was done; amid the reply's body."""
+Fault = Literal["refuse", "full", "cut request", "lose reply", "cut reply"]
+"""503; 507; the connection ends amid the request's body; after the request was done; amid the reply's body."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class FaultyServer:
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
-    def first(self, count: int, fault: Fault, method: str, part: str = "") -> None:
-        """Spoil the first `count` requests of a method whose address holds `part`."""
+    def spoil(self, count: int, fault: Fault, method: str, part: str = "") -> None:
+        """Spoil the next `count` requests of a method whose address holds `part`."""
         left = [count]
 
         def choose(asked: str, path: str) -> Fault | None:
@@ -161,8 +163,8 @@ class _Passer(BaseHTTPRequestHandler):
         body = self.rfile.read(length // 2 if fault == "cut request" else length)
         if fault == "cut request":
             self._cut()
-        elif fault == "refuse":
-            self._answer(503, [], b"<Error><Code>SlowDown</Code><Message>later</Message></Error>", 0)
+        elif fault in ("refuse", "full"):
+            self._answer(503 if fault == "refuse" else 507, [], b"<Error><Code>No</Code></Error>", 0)
         else:
             self._forward(body, fault)
 
@@ -202,6 +204,13 @@ class _Passer(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+@pytest.fixture
+def hasty_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests be repeated at once."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.0)
+    monkeypatch.setattr(s3_reader, "_PAUSE_SECONDS", 0.0)
 
 
 def free_port() -> int:

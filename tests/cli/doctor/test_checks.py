@@ -1,7 +1,6 @@
 """Every check, against parts that really are away, behind, full or wrong."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,6 @@ from worker.liveness import Liveness
 Check = Callable[[Settings], Iterator[Finding]]
 NOBODY = "127.0.0.1:1"
 """A port that nothing listens on."""
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB, where this process may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("may not mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def found(check: Check, tmp_path: Path, **settings: Any) -> dict[str, Finding]:
