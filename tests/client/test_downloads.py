@@ -37,6 +37,8 @@ class Server:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
         rest = self.content[start:]
         headers = {"ETag": current, "Content-Length": str(len(rest))}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
         broken = self.breaks > 0
         self.breaks -= broken
         return StreamingResponse(self.pieces(rest, broken), 206 if start else 200, headers=headers)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.accounts.repository import create_key, create_owner
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.db import Database, migrate
 from core.jobs.events import NewEvent
 from core.jobs.leases import ArtifactRecord, Claim, JobError, claim, fail, finish, renew
@@ -48,7 +48,7 @@ class Api:
 
     def succeed(self, claimed: Claim, **report: Any) -> None:
         """Publish `RESULT`; `report` is added to its report."""
-        store = LocalStore(self.settings.store_dir)
+        store = configured_store(self.settings)
         records = []
         for name, content in RESULT.items():
             stored = store.put(iter([content]))
@@ -64,11 +64,11 @@ class Api:
 
 
 @contextmanager
-def running_api(data_dir: Path) -> Iterator[Api]:
-    """Serve the API on a fresh database under `data_dir`."""
+def running_api(data_dir: Path, **others: Any) -> Iterator[Api]:
+    """Serve the API on a fresh database under `data_dir`; `others` are more settings."""
     from app.main import create_app
 
-    settings = Settings(data_dir=data_dir)
+    settings = Settings(data_dir=data_dir, **others)
     migrate(settings.database_url)
     database = Database(settings.database_url)
     with database.write() as session:

@@ -157,6 +157,16 @@ class TestStorage:
         assert set(states(check_storage, tmp_path, **small).values()) == {"ok"}
         assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
 
+    def test_a_bucket(self, tmp_path: Path, s3_settings: dict[str, Any], bucket: Path) -> None:
+        good = {"store": "ok", "work folder": "ok", "disk of jobs": "ok"}
+        small = {"max_model_bytes": 2**20, "max_dataset_bytes": 2**20} | s3_settings
+        assert states(check_storage, tmp_path, **small) == good
+        assert [path for path in bucket.rglob("*") if path.is_file()] == []
+        for wrong in ({"store_url": "s3://no-such-bucket"}, {"s3_secret_access_key": "wrong"}):
+            finding = found(check_storage, tmp_path, **(small | wrong))["store"]
+            assert finding.status == "fail"
+            assert "bucket" in finding.remedy
+
     @pytest.mark.parametrize(("folder", "name"), [("store", "store"), ("work", "work folder")])
     def test_a_file_where_a_folder_should_be(self, tmp_path: Path, folder: str, name: str) -> None:
         (tmp_path / folder).write_text("a file")
