@@ -13,10 +13,12 @@ from secrets import token_hex
 from typing import BinaryIO
 
 from core.artifacts.store import Stored, is_hash, require_hash
-from core.errors import NotFound, StorageFull, TooLarge
+from core.errors import NotFound, StorageFull, StoreUnavailable, TooLarge
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FAILING = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
+"""How a disk, or the server of a shared one, says that it cannot at this time."""
 
 
 class LocalStore:
@@ -155,12 +157,14 @@ class LocalWriter:
 
 @contextmanager
 def full_disk_reported() -> Iterator[None]:
-    """Raise StorageFull for the ways in which a system says that there is no room."""
+    """Raise StorageFull where the system says that there is no room, StoreUnavailable where the disk fails."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull("The disk has no room for this file.") from error
+        if error.errno in FAILING:
+            raise StoreUnavailable(f"The disk fails: {error.strerror}.") from error
         raise
 
 

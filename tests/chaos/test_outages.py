@@ -190,12 +190,12 @@ def judge(database: Database, posts: Posts, lost: str) -> None:
 
 
 def report(posts: Posts, lost: str, down_at: float, up_at: float, drained: float) -> None:
-    """One line for the reader of `pytest -rP`."""
-    taken = posts.taken(down_at, up_at)
+    """Lines for the reader of `pytest -rP`."""
+    before, meanwhile = posts.taken(0, down_at), posts.taken(down_at, up_at)
+    p99 = meanwhile[min(len(meanwhile) - 1, int(0.99 * len(meanwhile)))]
     refused = sum(1 for _, _, status in posts.answers if status == 503)
-    p99 = taken[min(len(taken) - 1, int(0.99 * len(taken)))]
-    figure(
-        f"{lost} killed with -9, {up_at - down_at:.0f} s away: {len(posts.jobs)} jobs accepted, 0 lost, 0 double; "
-        f"{len(taken)} answers meanwhile, p99 {1000 * p99:.0f} ms, 503: {refused}; "
-        f"all jobs over {AFTER + drained:.1f} s after it was back"
-    )
+    figure(f"{lost} killed with -9, {up_at - down_at:.0f} s away: {len(posts.jobs)} jobs, 0 lost, 0 double")
+    figure(f"{len(meanwhile)} POSTs meanwhile: p99 {1000 * p99:.0f} ms, {refused} answered 503")
+    figure(f"{len(before)} POSTs before: the longest {1000 * before[-1]:.0f} ms")
+    figure(f"all jobs over {AFTER + drained:.1f} s after it was back")
+    figure(f"load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")

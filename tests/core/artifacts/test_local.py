@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.artifacts.local import LocalStore
-from core.errors import StorageFull
+from core.errors import StorageFull, StoreUnavailable
 
 CONTENT = b"some bytes" * 100
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -53,7 +53,7 @@ def test_a_limit_on_file_sizes_is_a_full_disk(store: LocalStore) -> None:
     # In a process of its own: the limit cannot be raised again.
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from core.artifacts.local import LocalStore; from core.errors import StorageFull\n"
+        "from core.artifacts.local import LocalStore; from core.errors import StorageFull, StoreUnavailable\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "try: LocalStore(Path(sys.argv[1])).put([bytes(8000)] * 2)\n"
@@ -73,11 +73,17 @@ def test_half_written_files_of_dead_writers_are_discarded_when_old(store: LocalS
     assert [path.name for path in left_over(store)] == ["new"]
 
 
-def test_other_errors_of_the_disk_are_not_hidden(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(errno.EIO, StoreUnavailable), (errno.ESTALE, StoreUnavailable), (errno.EPERM, PermissionError)],
+)
+def test_a_disk_that_fails_is_said_and_nothing_is_left_over(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int, raised: type[Exception]
+) -> None:
     def fail(_: int) -> None:
-        raise OSError(errno.EIO, "the disk is broken")
+        raise OSError(number, "broken")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(raised, match="broken"):
         store.put([CONTENT])
     assert left_over(store) == []
