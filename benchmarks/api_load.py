@@ -20,6 +20,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import httpx
+import psutil
 import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
@@ -44,12 +45,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, _database(options.database_url) as url:
         settings = Settings(data_dir=Path(folder), database_url=url, port=_free_port())
         key = _key(settings)
-        with _api(settings):
-            asyncio.run(_measure(f"http://127.0.0.1:{settings.port}", key, options.rate, options.seconds))
+        with _api(settings) as process:
+            base = f"http://127.0.0.1:{settings.port}"
+            asyncio.run(_measure(base, key, options.rate, options.seconds, process))
     print(f"load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
-async def _measure(base: str, key: str, rate: int, seconds: int) -> None:
+async def _measure(base: str, key: str, rate: int, seconds: int, process: psutil.Process) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=base, headers=headers, limits=_CONNECTIONS, timeout=30) as client:
         await _until_ready(client)
@@ -59,10 +61,13 @@ async def _measure(base: str, key: str, rate: int, seconds: int) -> None:
         statuses = sorted({reply.status_code for reply in replies})
         print(f"{PARALLEL_POSTS} parallel POSTs with one key: {len(jobs)} job, statuses {statuses}")
         path = f"/v1/jobs/{jobs.pop()}"
+        before = sum(process.cpu_times()[:2])
         taken, errors = await _steadily(client, path, rate, seconds)
+        cpu = sum(process.cpu_times()[:2]) - before
     p50, p95, p99 = (1000 * taken[min(len(taken) - 1, int(part * len(taken)))] for part in (0.5, 0.95, 0.99))
     print(f"GET of a job, {rate}/s for {seconds} s: {len(taken)} answers, {errors} errors")
     print(f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, longest {1000 * taken[-1]:.0f} ms")
+    print(f"the API used {1000 * cpu / len(taken):.1f} ms of a core for each")
 
 
 async def _steadily(client: httpx.AsyncClient, path: str, rate: int, seconds: int) -> tuple[list[float], int]:
@@ -115,7 +120,7 @@ async def _until_ready(client: httpx.AsyncClient) -> None:
 
 
 @contextmanager
-def _api(settings: Settings) -> Iterator[None]:
+def _api(settings: Settings) -> Iterator[psutil.Process]:
     """The API in a process of its own, as docker-compose.yml starts it."""
     variables = {
         "PRUNERY_DATABASE_URL": settings.database_url,
@@ -127,7 +132,7 @@ def _api(settings: Settings) -> Iterator[None]:
     with (settings.data_dir / "api.log").open("wb") as log:
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
     try:
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
