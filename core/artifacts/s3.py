@@ -61,7 +61,7 @@ class S3Store:
     def writer(self, *, max_bytes: int | None = None) -> Iterator["S3Writer"]:
         """A writer; what is not published when the block ends leaves nothing behind."""
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = tempfile.SpooledTemporaryFile(PART_BYTES, dir=self._scratch)  # noqa: SIM115 - closed below
+        file = tempfile.SpooledTemporaryFile(PART_BYTES, dir=str(self._scratch))  # noqa: SIM115 - closed below
         try:
             yield S3Writer(self, file, max_bytes)
         finally:
