@@ -18,12 +18,13 @@ from typing import Any, Literal
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from core.artifacts import s3_reader
+from core.artifacts import s3_reader, s3_upload
 from core.artifacts.s3 import S3Store
 from core.artifacts.s3_client import connect
 from core.settings import Settings
 
 KEY_ID, SECRET = "prunery-tests", "a-secret-of-the-tests"
+PART_BYTES = 1 << 16
 _START_SECONDS = 30
 
 Fault = Literal["refuse", "full", "cut request", "lose reply", "cut reply"]
@@ -211,6 +212,12 @@ def hasty_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let requests be repeated at once."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.0)
     monkeypatch.setattr(s3_reader, "_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let objects of more than `PART_BYTES` go in parts, which this server takes of any size."""
+    monkeypatch.setattr(s3_upload, "PART_BYTES", PART_BYTES)
 
 
 def free_port() -> int:

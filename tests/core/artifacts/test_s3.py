@@ -12,16 +12,15 @@ import pytest
 
 from core.artifacts.configured import configured_store
 from core.artifacts.s3 import S3Store
-from core.artifacts.s3_upload import PART_BYTES
 from core.errors import NotFound, StorageFull, StoreUnavailable
 from core.settings import Settings
-from tests.support.s3_server import SECRET, Fault, FaultyServer, S3Server
+from tests.support.s3_server import PART_BYTES, SECRET, Fault, FaultyServer, S3Server
 
-SMALL = b"some bytes" * 10_000
-LARGE = os.urandom(1 << 20) * (2 * PART_BYTES // (1 << 20)) + b"end"
+SMALL = b"some bytes" * 5_000
+LARGE = os.urandom(2 * PART_BYTES + 3)
 NAME = hashlib.sha256(SMALL).hexdigest()
 
-pytestmark = pytest.mark.usefixtures("hasty_s3")
+pytestmark = pytest.mark.usefixtures("hasty_s3", "small_parts")
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_a_full_bucket_is_said(store: S3Store, faulty_s3: FaultyServer, bucket: 
 def test_a_full_scratch_folder_is_said(s3_settings: dict[str, Any], bucket: Path, small_disk: Path) -> None:
     store = configured_store(Settings(data_dir=small_disk, **s3_settings))
     with pytest.raises(StorageFull):
-        store.put([LARGE])
+        store.put([bytes(1 << 20)] * 10)
     assert files(bucket) == files(small_disk) == []
     assert store.put([SMALL]).sha256 == NAME
 

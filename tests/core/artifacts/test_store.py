@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from core.artifacts.configured import configured_store
-from core.artifacts.s3_upload import PART_BYTES
 from core.artifacts.store import Store
 from core.errors import NotFound, TooLarge
 from core.settings import Settings
-from tests.support.s3_server import S3Server
+from tests.support.s3_server import PART_BYTES, S3Server
 
 CONTENT = b"some bytes" * 100
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -74,6 +73,7 @@ def test_an_object_is_named_by_its_hash_and_read_from_anywhere(store: Store) -> 
     assert store.exists(HASH)
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("size", [0, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 5])
 def test_objects_of_every_size(place: Place, tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
