@@ -42,14 +42,10 @@ def serve(make_settings: MakeSettings, s3_settings: dict[str, Any], faulty_s3: F
     return run
 
 
-def weights(service: Service) -> str:
-    """Where the weights of a finished job are."""
-    return listed(service, service.finished(RESULT))["model/model.safetensors"]["url"]
-
-
 def test_a_download_is_sent_on_to_s3(serve: MakeService, s3_server: S3Server) -> None:
     with serve(s3_download_url=s3_server.url) as service:
-        url = weights(service)
+        job_id = service.finished(RESULT)
+        url = listed(service, job_id)["model/model.safetensors"]["url"]
         sent_on = service.client.get(url)
         assert (sent_on.status_code, sent_on.content) == (302, b"")
         assert sent_on.headers["cache-control"] == "no-store"
@@ -63,6 +59,8 @@ def test_a_download_is_sent_on_to_s3(serve: MakeService, s3_server: S3Server) ->
         told = service.client.head(url)
         assert (told.status_code, told.headers["etag"]) == (200, f'"{SHA256}"')
         assert told.headers["content-length"] == str(len(CONTENT))
+        archive = service.client.get(f"/v1/jobs/{job_id}/archive")
+        assert CONTENT in archive.content  # no link: it is made while it is sent
         _, others = service.owner("another")
         problem(service.client.get(url, headers=others), 404, "not_found")
         service.store.delete(SHA256)
@@ -71,18 +69,12 @@ def test_a_download_is_sent_on_to_s3(serve: MakeService, s3_server: S3Server) ->
 
 def test_a_download_may_go_through_the_api(serve: MakeService, faulty_s3: FaultyServer) -> None:
     with serve(s3_redirects=False) as service:
-        url = weights(service)
+        url = listed(service, service.finished(RESULT))["model/model.safetensors"]["url"]
         assert service.client.get(url).content == CONTENT
         part = service.client.get(url, headers={"Range": "bytes=-5"})
         assert (part.status_code, part.content) == (206, CONTENT[-5:])
         faulty_s3.spoil(1, "cut reply", "GET", SHA256)
         assert service.client.get(url).content == CONTENT
-
-
-def test_the_archive_comes_through_the_api(serve: MakeService) -> None:
-    with serve() as service:
-        job_id = service.finished(RESULT)
-        assert CONTENT in service.client.get(f"/v1/jobs/{job_id}/archive").content
 
 
 def test_an_upload_while_s3_fails_is_503_and_keeps_nothing(

@@ -56,9 +56,8 @@ def test_a_worker_process_takes_from_s3_and_brings_there(place: Workplace) -> No
     assert not place.settings.store_dir.exists()
 
 
-@pytest.mark.parametrize("fault", ["refuse", "cut request", "full"])
 def test_results_are_brought_again_when_s3_failed_amid_them(
-    place: Workplace, faulty_s3: FaultyServer, bucket: Path, fault: Fault
+    place: Workplace, faulty_s3: FaultyServer
 ) -> None:
     job_id = place.submit("one", steps=3)
     before = set(place.store.objects())
@@ -68,7 +67,7 @@ def test_results_are_brought_again_when_s3_failed_amid_them(
         if method != "PUT":
             return None
         puts.append(path)
-        return fault if path != puts[0] else None
+        return "cut request" if path != puts[0] else None
 
     faulty_s3.fault = second_of_three
     supervisor = Supervisor(AtWork(place.database, place.store, place.settings, SLOW), worker_id="w")
