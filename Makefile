@@ -15,7 +15,7 @@ install: $(READY) ## make the virtual environment and install everything from re
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock pip setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[worker,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[worker,s3,dev]'
 	@touch $@
 
 $(VENV)/.demo-ready: $(READY) examples/requirements.txt
@@ -51,7 +51,7 @@ check: lint types test ## what the gate runs
 generate: $(READY) ## rewrite what is made from the code: method catalogue, OpenAPI, settings table
 	$(BIN)/python -m pruning.publish_catalogue --write
 	$(BIN)/python -m app.publish_openapi --write
-	$(BIN)/python -m core.settings --write
+	$(BIN)/python -m core.settings_table --write
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-options \

@@ -30,6 +30,7 @@ _STATUS: dict[type[ledger.LedgerError], int] = {
     ledger.IdempotencyMismatch: 422,
     ledger.IdempotencyInFlight: 409,
     ledger.StorageFull: 507,
+    ledger.StoreUnavailable: 503,
     ledger.TooLarge: 413,
     ledger.HubUnavailable: 502,
     ledger.DatabaseUnavailable: 503,
@@ -39,6 +40,7 @@ _HEADERS: dict[type[ledger.LedgerError], dict[str, str]] = {
     ledger.NotReady: {"Retry-After": "5"},
     ledger.IdempotencyInFlight: {"Retry-After": "1"},
     ledger.HubUnavailable: {"Retry-After": "30"},
+    ledger.StoreUnavailable: {"Retry-After": "5"},
     ledger.DatabaseUnavailable: {"Retry-After": "5"},
 }
 _HTTP_CODES = {

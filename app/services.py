@@ -11,7 +11,7 @@ from app.http.rates import Rates
 from app.jobs.feed import Feed
 from core.accounts.last_use import LastUse
 from core.accounts.quotas import Quotas
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.artifacts.store import Store
 from core.assets.hub import HubClient
 from core.db import Database
@@ -54,7 +54,7 @@ class Services:
         return cls(
             settings=settings,
             database=database,
-            store=LocalStore(settings.store_dir),
+            store=configured_store(settings),
             signer=Signer(database, settings.signing_key_file),
             hub=HubClient.from_settings(settings),
             doorbell=Doorbell(settings),

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cli.console import out
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
+from core.artifacts.store import Store
 from core.backup import Copied
 from core.backup import restore as restore_from
 from core.backup import save as save_to
@@ -31,11 +32,11 @@ def restore(folder: Folder) -> None:
 
 
 @contextmanager
-def _service() -> Iterator[tuple[Database, LocalStore]]:
+def _service() -> Iterator[tuple[Database, Store]]:
     settings = settings_from_env()
     database = Database(settings.database_url)
     try:
-        yield database, LocalStore(settings.store_dir)
+        yield database, configured_store(settings)
     finally:
         database.dispose()
 

@@ -87,7 +87,7 @@ def _continue(transport: Transport, artifact: Artifact, part: Path, received: Re
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": f'"{artifact.sha256}"'}
     with transport.stream(f"/v1/artifacts/{artifact.id}/content", headers=headers) as response:
-        resumed = response.status_code == 206
+        resumed = "content-range" in response.headers
         if start and not resumed:
             _tell(received, artifact, -start)
         with part.open("ab" if resumed else "wb") as stream:

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import httpx
@@ -12,6 +12,7 @@ from client.errors import ApiProblem, Unreachable
 
 _BUSY = frozenset({502, 503, 504})
 _LONGEST_PAUSE = 10.0
+_SENT_ON = ("Accept-Encoding", "Range")
 
 Parameters = Mapping[str, str | int | bool]
 
@@ -91,9 +92,21 @@ class Transport:
 
     @contextmanager
     def stream(self, path: str, *, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
-        """Open one GET whose body is read by the caller; raises as `request` does, but tries once only."""
+        """Open one GET whose body is read by the caller; raises as `request` does, but tries once only.
+
+        A service may send the caller on to where it keeps its bytes: that server gets the range and no key,
+        and what it refuses is Unreachable, since another answer of the service may bring a link that works.
+        """
         try:
-            with self._http.stream("GET", path, headers=headers) as response:
+            with ExitStack() as stack:
+                response = stack.enter_context(self._http.stream("GET", path, headers=headers))
+                if response.has_redirect_location:
+                    wanted = {name: value for name, value in (headers or {}).items() if name in _SENT_ON}
+                    address = httpx.URL(response.headers["location"])
+                    sent_on = httpx.stream("GET", address, headers=wanted, timeout=self._http.timeout)
+                    response = stack.enter_context(sent_on)
+                    if response.is_error:
+                        raise Unreachable(address.host, f"HTTP {response.status_code}")
                 if response.is_error:
                     response.read()
                 yield _accepted(response)

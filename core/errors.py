@@ -105,6 +105,12 @@ class StorageFull(LedgerError):
     code = "storage_full"
 
 
+class StoreUnavailable(LedgerError):
+    """The store does not answer, or refuses; nothing of the object was kept. Trying again later can help."""
+
+    code = "store_unavailable"
+
+
 class TooLarge(LedgerError):
     """More bytes than a limit allows."""
 

@@ -1,6 +1,6 @@
 """How the models and the dataset of a claimed job become folders."""
 
-import shutil
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,20 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.artifacts.local import full_disk_reported
 from core.artifacts.store import Store
 from core.artifacts.tables import Artifact
 from core.assets import repository as assets
 from core.assets.files import FileRecord, HubReference
 from core.assets.names import MODEL_FILES
 from core.assets.tables import AssetStatus, Dataset, Model
-from core.errors import NotFound
+from core.errors import NotFound, StoreUnavailable
 from core.jobs.attempts import Claim
 
 RESULT_MODEL = "model/"
 """Names of the files of a job's model begin with this among its artifacts."""
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ def find_model(session: Session, owner_id: str, model_id: str | None, job_id: st
 
 
 def materialise(store: Store, files: Sequence[FileRecord], folder: Path) -> None:
-    """Lay the files into a new folder by their server-made names: hard links where possible, else copies."""
+    """Lay the files into a new folder by their server-made names: hard links where possible, else copies.
+
+    Copies are checked against their hash. Raises NotFound, StorageFull, StoreUnavailable.
+    """
     folder.mkdir(parents=True)
     for file in files:
         if file.sha256 is None:
@@ -80,8 +86,14 @@ def _lay(store: Store, sha256: str, target: Path) -> None:
             pass
         else:
             return
+    digest = hashlib.sha256()
     with store.open(sha256) as content, target.open("xb") as file:
-        shutil.copyfileobj(content, file)
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            with full_disk_reported():
+                file.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise StoreUnavailable(f"The object {sha256} is damaged.", code="object_damaged")
 
 
 def _asset(session: Session, asset: Model | Dataset) -> Input:

@@ -20,9 +20,10 @@ _SECRETS = (
     (re.compile(r"prn_live_[0-9A-Za-z]+"), f"prn_live_{_HIDDEN}"),
     (re.compile(r"whsec_[0-9A-Za-z+/=]+"), f"whsec_{_HIDDEN}"),
     (re.compile(r"\bhf_[0-9A-Za-z]{8,}"), f"hf_{_HIDDEN}"),
+    (re.compile(r"(X-Amz-(?:Signature|Security-Token)=)[^&\s\"']+"), rf"\1{_HIDDEN}"),
     (re.compile(r"""(://[^\s/:@"']*):[^\s/@"']+@"""), rf"\1:{_HIDDEN}@"),
 )
-"""Our keys, the secrets of webhooks, the hub's tokens, and the passwords of URLs."""
+"""Our keys, secrets of webhooks, tokens of the hub, passwords of URLs, and what makes a link to S3 work."""
 
 _about: ContextVar[dict[str, str | int]] = ContextVar("about", default={})  # noqa: B039 - it is never changed
 
@@ -30,10 +31,13 @@ _about: ContextVar[dict[str, str | int]] = ContextVar("about", default={})  # no
 def configure_logging(settings: Settings) -> None:
     """Set up the root logger of a process; to be called once, by its entry point."""
     handler = logging.StreamHandler()
-    token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    secrets = [
+        secret.get_secret_value() for secret in (settings.hub_token, settings.s3_secret_access_key) if secret
+    ]
     form = JsonLines() if settings.log_format == "json" else logging.Formatter(_TEXT)
-    handler.setFormatter(Redacted(form, token))
+    handler.setFormatter(Redacted(form, *secrets))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # below that it logs the bytes that it sends
 
 
 @contextmanager
@@ -67,18 +71,18 @@ class JsonLines(logging.Formatter):
 
 
 class Redacted(logging.Formatter):
-    """What another formatter writes, with every secret hidden: those known by their form, and `token`."""
+    """What another formatter writes, with every secret hidden: those known by their form, and `secrets`."""
 
-    def __init__(self, form: logging.Formatter, token: str | None = None) -> None:
+    def __init__(self, form: logging.Formatter, *secrets: str) -> None:
         super().__init__()
         self._form = form
-        self._token = token
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """The record without its secrets."""
         line = self._form.format(record)
-        if self._token:
-            line = line.replace(self._token, _HIDDEN)
+        for secret in filter(None, self._secrets):
+            line = line.replace(secret, _HIDDEN)
         for pattern, hidden in _SECRETS:
             line = pattern.sub(hidden, line)
         return line

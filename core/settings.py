@@ -4,19 +4,21 @@
 """
 
 import os
+import re
 import sys
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-SECRET_FIELDS = ("database_url", "broker_url", "hub_token")
+SECRET_FIELDS = ("database_url", "broker_url", "hub_token", "s3_secret_access_key")
 """Fields that may hold a password; each can be read from a file named by `PRUNERY_<FIELD>_FILE` instead."""
+
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,8}/?")
 
 
 def _absolute(path: Path) -> Path:
@@ -35,7 +37,20 @@ def _networks(text: str | None) -> str | None:
     return text
 
 
+def _bucket_and_prefix(url: str) -> str:
+    if not _S3_URL.fullmatch(url):
+        raise ValueError("write s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits, '.', '_' and '-'")
+    return url.rstrip("/")
+
+
+def _server(url: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+        raise ValueError("write http(s)://HOST[:PORT], without user, path or query")
+    return url.rstrip("/")
+
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
+Server = Annotated[str, AfterValidator(_server)]
 
 
 class Settings(BaseSettings):
@@ -61,6 +76,10 @@ class Settings(BaseSettings):
         default_factory=lambda data: data["data_dir"] / "store",
         description="Folder of models, datasets and results; every API and worker must see the same one.",
     )
+    store_url: Annotated[str, AfterValidator(_bucket_and_prefix)] | None = Field(
+        default=None,
+        description="`s3://BUCKET` or `s3://BUCKET/PREFIX` for models, datasets and results; default: the folder.",
+    )
     work_dir: Folder = Field(
         default_factory=lambda data: data["data_dir"] / "work",
         description="Folder of running jobs; if workers share it, one continues what another began.",
@@ -68,6 +87,29 @@ class Settings(BaseSettings):
     signing_key_file: Folder = Field(
         default_factory=lambda data: data["data_dir"] / "signing-key.pem",
         description="Ed25519 key, in PEM, that the API signs results with; made at its first start. Not for workers.",
+    )
+
+    s3_endpoint_url: Server | None = Field(
+        default=None, description="Address of a server that speaks S3; default: Amazon's."
+    )
+    s3_region: str | None = Field(default=None, description="Region of the bucket; default: as AWS's tools.")
+    s3_path_style: bool = Field(
+        default=False, description="Whether requests name the bucket in their path, not in the host's name."
+    )
+    s3_access_key_id: str | None = Field(
+        default=None,
+        description="Key of S3; default: as AWS's tools (variables, profile, the machine's role).",
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="What belongs to that key.")
+    s3_timeout_seconds: float = Field(
+        default=30, gt=0, description="Longest silence of S3 within one request, which is then tried again."
+    )
+    s3_redirects: bool = Field(
+        default=True,
+        description="Whether a download is sent on to S3 by a link for five minutes, or goes through the API.",
+    )
+    s3_download_url: Server | None = Field(
+        default=None, description="Address of that server in such links; default: `PRUNERY_S3_ENDPOINT_URL`."
     )
 
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
@@ -214,6 +256,12 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _s3_key_is_whole(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key need each other")
+        return self
+
     @property
     def threads_per_slot(self) -> int:
         """Threads that one job computes with."""
@@ -229,45 +277,7 @@ def settings_from_env() -> Settings:
     return Settings(**secrets)
 
 
-def table() -> str:
-    """The text of docs/settings.md."""
-    rows = [
-        f"| `PRUNERY_{name.upper()}` | {_default(field)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
-    files = ", ".join(f"`PRUNERY_{name.upper()}`" for name in SECRET_FIELDS)
-    return "\n".join(
-        (
-            "# Settings",
-            "",
-            "Made by `python -m core.settings --write`. Every setting is an environment variable.",
-            f"{files}\nmay hold a password: the same names with `_FILE` added read it from a file instead.",
-            "",
-            "| variable | default | meaning |",
-            "|---|---|---|",
-            *rows,
-            "",
-        )
-    )
-
-
-def _default(field: FieldInfo) -> str:
-    if field.default_factory is not None:
-        return "derived"
-    return "none" if field.default is None else f"`{field.default}`"
-
-
-def main(arguments: list[str]) -> int:
-    """Write docs/settings.md, or say by the exit status whether it is what it would be."""
-    path = Path(__file__).parents[1] / "docs" / "settings.md"
-    if "--write" in arguments:
-        path.write_text(table(), "utf-8")
-        return 0
-    if path.is_file() and path.read_text("utf-8") == table():
-        return 0
-    sys.stderr.write("docs/settings.md is stale: run python -m core.settings --write\n")
-    return 1
-
-
 if __name__ == "__main__":
+    from core.settings_table import main
+
     sys.exit(main(sys.argv[1:]))

@@ -13,4 +13,6 @@ pytest_plugins = [
     "tests.support.redis",
     "tests.support.hub_server",
     "tests.support.receiver",
+    "tests.support.s3_server",
+    "tests.support.disk",
 ]

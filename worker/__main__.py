@@ -8,7 +8,7 @@ import sys
 
 from celery import Celery
 
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.db.database import Database
 from core.logs import configure_logging
 from core.reconciler import Reconciler
@@ -42,7 +42,7 @@ def check() -> int:
 def run(settings: Settings, stages: Stages) -> int:
     """Run a worker in this process, which handles its own signals. Returns the exit code; raises NoDevice."""
     configure_logging(settings)
-    database, store = Database(settings.database_url), LocalStore(settings.store_dir)
+    database, store = Database(settings.database_url), configured_store(settings)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     supervisor = Supervisor(Workplace(database, store, settings, stages), worker_id=name)
     slots = Slots(settings.worker_slots, supervisor.work)

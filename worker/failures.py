@@ -4,11 +4,13 @@ import errno
 import logging
 from collections.abc import Mapping
 
+from core.artifacts.local import FAILING
 from core.errors import (
     DatabaseUnavailable,
     HubUnavailable,
     LedgerError,
     StorageFull,
+    StoreUnavailable,
 )
 from pruning.errors import Canceled, ErrorClass, PruningError
 from worker.channel import Outcome
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _LEDGER_CLASSES: Mapping[type[LedgerError], ErrorClass] = {
     StorageFull: "infrastructure",
+    StoreUnavailable: "infrastructure",
     HubUnavailable: "infrastructure",
     DatabaseUnavailable: "infrastructure",
 }
@@ -41,6 +44,8 @@ def classify(error: Exception) -> Outcome:
         return _failed("out_of_memory", "capacity", f"The machine ran out of memory. {text}".strip())
     if isinstance(error, OSError) and error.errno in _FULL_DISK:
         return _failed("disk_full", "infrastructure", "The worker's disk is full.")
+    if isinstance(error, OSError) and error.errno in FAILING:
+        return _failed("disk_failing", "infrastructure", f"The worker's disk fails: {error.strerror}.")
     if name == "AcceleratorError" or "uncorrectable ECC" in text:
         return _failed("device_lost", "infrastructure", f"The accelerator failed: {text}")
     log.error("unexpected %s", name, exc_info=error)

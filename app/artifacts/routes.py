@@ -1,5 +1,6 @@
 """Results of jobs: the list, each file, and the model as one archive."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +11,7 @@ from app.artifacts.archive import Archive, Member
 from app.artifacts.results import of_succeeded
 from app.deps import ArtifactId, Asker, Door, JobId
 from app.http.conditional import matches, strong
-from app.http.content import Content, attachment, content_response
+from app.http.content import Content, attachment, content_response, safe_name
 from app.http.envelope import is_head
 from app.http.links import base_url
 from app.http.problem import Problem, problems
@@ -95,6 +96,7 @@ def download_archive(request: Request, services: Door, caller: Asker, job_id: Jo
         besides={
             200: {"description": "The file.", "content": {"application/octet-stream": _BYTES}},
             206: {"description": "The range asked for.", "content": {"application/octet-stream": _BYTES}},
+            302: {"description": "The same in S3, for five minutes; send no API key there."},
             304: {"description": "Not Modified"},
         },
     ),
@@ -105,16 +107,23 @@ def download_artifact(
     caller: Asker,
     artifact_id: ArtifactId,
 ) -> Response:
-    """The bytes, whole or one range; the ETag is their SHA-256, so a broken download can go on safely."""
+    """The bytes, whole or one range; the ETag is their SHA-256, so a broken download can go on safely.
+
+    Where they lie in S3 the answer is a redirect, which is signed for five minutes and takes `Range`.
+    """
     with services.database.read() as session:
         artifact = repository.get(session, caller.owner_id, artifact_id)
     if not services.store.exists(artifact.sha256):
         raise Problem(410, "gone", f"The bytes of {artifact_id} are no longer in the store.")
+    store, filename = services.store, safe_name(artifact.name.rpartition("/")[2])
     content = Content(
         sha256=artifact.sha256,
         bytes=artifact.bytes,
         media_type=artifact.media_type,
-        filename=artifact.name.rpartition("/")[2],
-        open=lambda start: services.store.open(artifact.sha256, start),
+        filename=filename,
+        open=partial(store.open, artifact.sha256),
+        elsewhere=partial(
+            store.download_url, artifact.sha256, filename=filename, media_type=artifact.media_type
+        ),
     )
     return content_response(request, content)

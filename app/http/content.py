@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from app.http.conditional import matches, range_applies, strong
 from app.http.digest import digest_header
@@ -20,22 +20,31 @@ CHUNK = 256 * 1024
 
 @dataclass(frozen=True)
 class Content:
-    """Immutable bytes that `sha256` names; `open(start)` reads from there, `filename` is what to save as."""
+    """Immutable bytes that `sha256` names; `open(start)` reads from there, `filename` is what to save as.
+
+    `elsewhere()` is the address of another server that sends them, or None.
+    """
 
     sha256: str
     bytes: int
     media_type: str
     filename: str
     open: Callable[[int], BinaryIO]
+    elsewhere: Callable[[], str | None]
 
 
 def content_response(request: Request, content: Content) -> Response:
-    """Answer GET or HEAD for `content`, honouring If-None-Match, Range and If-Range."""
+    """Answer GET or HEAD for `content`, honouring If-None-Match, Range and If-Range.
+
+    Where another server has the bytes GET is sent there, and HEAD still told what they are.
+    """
     etag = strong(content.sha256)
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Repr-Digest": digest_header(content.sha256)}
     headers |= attachment(content.filename)
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
+    if not is_head(request.scope) and (address := content.elsewhere()) is not None:
+        return RedirectResponse(address, 302, headers={"Cache-Control": "no-store"})
     part = _part(request, content, etag)
     status, span = (200, ByteRange(0, content.bytes - 1)) if part is None else (206, part)
     if part is not None:
@@ -49,8 +58,15 @@ def content_response(request: Request, content: Content) -> Response:
 
 def attachment(filename: str) -> dict[str, str]:
     """Headers that make a browser save the reply, never show it."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", filename)
-    return {"Content-Disposition": f'attachment; filename="{safe}"', "X-Content-Type-Options": "nosniff"}
+    return {
+        "Content-Disposition": f'attachment; filename="{safe_name(filename)}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def safe_name(filename: str) -> str:
+    """A name that needs no quoting in a header."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", filename)
 
 
 def _part(request: Request, content: Content, etag: str) -> ByteRange | None:

@@ -8,26 +8,33 @@ from secrets import token_bytes
 from tempfile import TemporaryFile
 
 from cli.doctor.finding import Finding, last_words
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.errors import LedgerError
 from core.settings import GIB, Settings
 
 _BYTES = 4096
+_S3_REMEDY = (
+    "see that PRUNERY_S3_ENDPOINT_URL answers, that the bucket exists, that this machine's clock is right, and "
+    "that the key may list, read, write and delete"
+)
 
 
 def check_storage(settings: Settings) -> Iterator[Finding]:
     """Put an object, read it, delete it; write to the folder of running jobs; look for room."""
-    yield _store(settings.store_dir)
+    yield _store(settings)
     yield _work(settings.work_dir)
-    for name, folder in (("disk of the store", settings.store_dir), ("disk of jobs", settings.work_dir)):
+    folders = {"disk of the store": settings.store_dir, "disk of jobs": settings.work_dir}
+    if settings.store_url is not None:  # nobody can ask a bucket for its room
+        del folders["disk of the store"]
+    for name, folder in folders.items():
         with suppress(OSError):  # said above
             yield _room(name, folder, settings)
 
 
-def _store(folder: Path) -> Finding:
-    content = token_bytes(_BYTES)
+def _store(settings: Settings) -> Finding:
+    content, place = token_bytes(_BYTES), settings.store_url or settings.store_dir
     try:
-        store = LocalStore(folder)
+        store = configured_store(settings)
         stored = store.put([content])
         try:
             with store.open(stored.sha256) as file:
@@ -35,13 +42,15 @@ def _store(folder: Path) -> Finding:
         finally:
             store.delete(stored.sha256)
     except (OSError, LedgerError) as error:
-        remedy = (
-            f"see that {folder} is a folder that this user may write to, with room; or set PRUNERY_STORE_DIR"
+        folder = (
+            f"see that {place} is a folder that this user may write to, with room; or set PRUNERY_STORE_DIR"
         )
-        return Finding("store", "fail", last_words(error), remedy)
+        return Finding("store", "fail", last_words(error), _S3_REMEDY if settings.store_url else folder)
     if not same:
-        return Finding("store", "fail", "other bytes came out than went in", "examine the disk")
-    return Finding("store", "ok", f"{folder}: an object was put, read and deleted")
+        return Finding(
+            "store", "fail", "other bytes came out than went in", "examine the disk, or the bucket"
+        )
+    return Finding("store", "ok", f"{place}: an object was put, read and deleted")
 
 
 def _work(folder: Path) -> Finding:

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +12,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from core.artifacts.store import Stored
-from core.errors import NotFound, StorageFull, TooLarge
+from core.artifacts.store import Stored, is_hash, require_hash
+from core.errors import NotFound, StorageFull, StoreUnavailable, TooLarge
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FAILING = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
+"""How a disk, or the server of a shared one, says that it cannot at this time."""
 
 
 class LocalStore:
@@ -67,13 +67,16 @@ class LocalStore:
         path = self._object(sha256)
         return path if path.is_file() else None
 
+    def download_url(self, sha256: str, *, filename: str, media_type: str) -> None:
+        """Nowhere but through the API."""
+
     def exists(self, sha256: str) -> bool:
         """Whether the object is there."""
         return self.path(sha256) is not None
 
     def objects(self) -> Iterator[str]:
         """The hash of every object."""
-        return (path.name for path in self._objects.glob("*/*") if _HASH.fullmatch(path.name))
+        return (path.name for path in self._objects.glob("*/*") if is_hash(path.name))
 
     def delete(self, sha256: str, *, unused_seconds: float = 0) -> bool:
         """Delete an object unless it was put less than `unused_seconds` ago; says whether it was deleted."""
@@ -114,9 +117,7 @@ class LocalStore:
             _sync_folder(path.parent)
 
     def _object(self, sha256: str) -> Path:
-        if not _HASH.fullmatch(sha256):
-            raise NotFound("That is not the name of an object.")
-        return self._objects / sha256[:2] / sha256
+        return self._objects / require_hash(sha256)[:2] / sha256
 
     @contextmanager
     def _lock(self, kind: int) -> Iterator[None]:
@@ -156,12 +157,14 @@ class LocalWriter:
 
 @contextmanager
 def full_disk_reported() -> Iterator[None]:
-    """Raise StorageFull for the ways in which a system says that there is no room."""
+    """Raise StorageFull where the system says that there is no room, StoreUnavailable where the disk fails."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull("The disk has no room for this file.") from error
+        if error.errno in FAILING:
+            raise StoreUnavailable(f"The disk fails: {error.strerror}.") from error
         raise
 
 

@@ -1,10 +1,18 @@
-"""Where the bytes of models, datasets and results lie: objects that never change, named by their SHA-256."""
+"""Where the bytes of models, datasets and results lie: objects that never change, named by their SHA-256.
 
+Every act of a store may raise StoreUnavailable.
+"""
+
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from core.errors import NotFound
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -13,6 +21,18 @@ class Stored:
 
     sha256: str
     bytes: int
+
+
+def is_hash(name: str) -> bool:
+    """Whether an object could have this name."""
+    return _HASH.fullmatch(name) is not None
+
+
+def require_hash(name: str) -> str:
+    """The name of an object, which is the only text that may become part of a path; raises NotFound."""
+    if not is_hash(name):
+        raise NotFound("That is not the name of an object.")
+    return name
 
 
 class Writer(Protocol):
@@ -43,6 +63,12 @@ class Store(Protocol):
     def path(self, sha256: str) -> Path | None:
         """Where the object lies as a local, read-only file; None for a store without files, or without it."""
 
+    def download_url(self, sha256: str, *, filename: str, media_type: str) -> str | None:
+        """Where a client gets the object itself within five minutes, to save as `filename`; None for nowhere.
+
+        Asks nobody whether the object is there.
+        """
+
     def exists(self, sha256: str) -> bool:
         """Whether the object is there."""
 
@@ -56,4 +82,4 @@ class Store(Protocol):
         """Delete an object unless it was put less than `unused_seconds` ago; says whether it was deleted."""
 
     def check(self) -> None:
-        """Raise StorageFull or OSError when the store cannot be written to."""
+        """Raise StorageFull, StoreUnavailable or OSError when the store cannot be written to."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from client import Artifact, DownloadBroken, Unreachable
@@ -27,16 +27,23 @@ class Server:
         self.breaks = 0
         self.part = 300_000
         self.ranges: list[str | None] = []
+        self.links: list[str] = []
+        self.keys: list[str | None] = []
 
     async def answer(self, request: Request) -> Response:
+        if self.links:
+            return RedirectResponse(self.links.pop(0), 302)
         asked = request.headers.get("range")
+        self.keys.append(request.headers.get("authorization"))
         self.ranges.append(asked)
         current = f'"{hashlib.sha256(self.content).hexdigest()}"'
         start = 0
-        if asked and request.headers["if-range"] == current:
+        if asked and request.headers.get("if-range", current) == current:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
         rest = self.content[start:]
         headers = {"ETag": current, "Content-Length": str(len(rest))}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
         broken = self.breaks > 0
         self.breaks -= broken
         return StreamingResponse(self.pieces(rest, broken), 206 if start else 200, headers=headers)
@@ -90,6 +97,20 @@ def test_a_later_call_goes_on_from_the_part_file(
 def test_a_finished_file_is_not_fetched_again(server: Server, transport: Transport, tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(CONTENT)
     fetch(transport, artifact(), tmp_path / "x.bin")
+    assert server.ranges == []
+
+
+def test_another_server_gets_the_range_and_no_key(
+    server: Server, transport: Transport, tmp_path: Path
+) -> None:
+    elsewhere = Server()
+    (tmp_path / "x.bin.part").write_bytes(CONTENT[:1000])
+    with running(Starlette(routes=[Route("/object", elsewhere.answer)])) as url:
+        # The first link has expired.
+        server.links = [f"{url}/gone", f"{url}/object"]
+        fetch(transport, artifact(), tmp_path / "x.bin")
+    assert (tmp_path / "x.bin").read_bytes() == CONTENT
+    assert (elsewhere.ranges, elsewhere.keys) == (["bytes=1000-"], [None])
     assert server.ranges == []
 
 

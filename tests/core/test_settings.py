@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from core.settings import Settings, main, settings_from_env, table
+from core.settings import Settings, settings_from_env
+from core.settings_table import main, table
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,13 @@ def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         {"idempotency_hours": 1.0},
         {"worker_queue": "tpu"},
         {"no_such_setting": 1},
+        {"store_url": "/srv/store"},
+        {"store_url": "s3://Bucket"},
+        {"store_url": "s3://bucket/../other"},
+        {"store_url": "s3://key:secret@bucket"},
+        {"s3_endpoint_url": "http://key:secret@s3:9000"},
+        {"s3_endpoint_url": "s3:9000"},
+        {"s3_secret_access_key": "alone"},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(bad: dict[str, object]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.accounts.repository import create_key, create_owner
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.artifacts.repository import ArtifactRecord
 from core.db import Database, migrate
 from core.jobs.attempts import Claim, JobError
@@ -50,7 +50,7 @@ class Api:
 
     def succeed(self, claimed: Claim, **report: Any) -> None:
         """Publish `RESULT`; `report` is added to its report."""
-        store = LocalStore(self.settings.store_dir)
+        store = configured_store(self.settings)
         records = []
         for name, content in RESULT.items():
             stored = store.put(iter([content]))

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.artifacts.local import LocalStore
+from core.artifacts.configured import configured_store
 from core.assets import repository as assets
 from core.assets.files import FileRecord
 from core.db import Database
@@ -55,7 +56,7 @@ class Workplace:
         self.settings = Settings(**values)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.database = Database(database_url)
-        self.store = LocalStore(self.settings.store_dir)
+        self.store = configured_store(self.settings)
         self.trace = folder / "trace"
         with self.database.write() as session:
             self.owner_id = make_owner(session)
@@ -135,7 +136,9 @@ class Workplace:
     def start_worker(self, log: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """A worker process, configured by its environment as everywhere."""
         own = {
-            f"PRUNERY_{name.upper()}": str(value)
+            f"PRUNERY_{name.upper()}": value.get_secret_value()
+            if isinstance(value, SecretStr)
+            else str(value)
             for name, value in self.settings.model_dump(exclude_defaults=True).items()
         }
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -1,7 +1,6 @@
 """Every check, against parts that really are away, behind, full or wrong."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,18 +28,6 @@ from worker.liveness import Liveness
 Check = Callable[[Settings], Iterator[Finding]]
 NOBODY = "127.0.0.1:1"
 """A port that nothing listens on."""
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB, where this process may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("may not mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def found(check: Check, tmp_path: Path, **settings: Any) -> dict[str, Finding]:
@@ -171,6 +158,16 @@ class TestStorage:
         small = {"max_model_bytes": 1024, "max_dataset_bytes": 1024}
         assert set(states(check_storage, tmp_path, **small).values()) == {"ok"}
         assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
+
+    def test_a_bucket(self, tmp_path: Path, s3_settings: dict[str, Any], bucket: Path) -> None:
+        good = {"store": "ok", "work folder": "ok", "disk of jobs": "ok"}
+        small = {"max_model_bytes": 2**20, "max_dataset_bytes": 2**20} | s3_settings
+        assert states(check_storage, tmp_path, **small) == good
+        assert [path for path in bucket.rglob("*") if path.is_file()] == []
+        for wrong in ({"store_url": "s3://no-such-bucket"}, {"s3_secret_access_key": "wrong"}):
+            finding = found(check_storage, tmp_path, **(small | wrong))["store"]
+            assert finding.status == "fail"
+            assert "bucket" in finding.remedy
 
     @pytest.mark.parametrize(("folder", "name"), [("store", "store"), ("work", "work folder")])
     def test_a_file_where_a_folder_should_be(self, tmp_path: Path, folder: str, name: str) -> None:
