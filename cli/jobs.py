@@ -102,6 +102,19 @@ def watch(job_id: JobId) -> None:
         _watch(client, client.job(job_id))
 
 
+def log(
+    job_id: JobId,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default: the latest.")] = None,
+    max_bytes: Annotated[
+        int, typer.Option("--bytes", min=1, max=2**20, help="Most bytes from the end.")
+    ] = 65_536,
+) -> None:
+    """Show the last lines that a job's processes wrote."""
+    with connect() as client:
+        end = client.log(job_id, attempt=attempt, max_bytes=max_bytes)
+    out.print(end.text, end="", markup=False, highlight=False, soft_wrap=True)
+
+
 def list_jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,

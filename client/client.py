@@ -18,6 +18,7 @@ from client.replies import (
     Event,
     Item,
     Job,
+    Log,
     MethodInfo,
     Metrics,
     Model,
@@ -182,6 +183,16 @@ class PruneryClient:
         """Every value that a job has measured so far."""
         return Metrics.model_validate_json(
             self._transport.request("GET", f"/v1/jobs/{job_id}/metrics").content
+        )
+
+    def log(self, job_id: str, *, attempt: int | None = None, max_bytes: int = 65_536) -> Log:
+        """The last lines that a job's processes wrote, at most `max_bytes`, in its latest or the given attempt."""
+        asked = {"bytes": max_bytes} | ({} if attempt is None else {"attempt": attempt})
+        reply = self._transport.request("GET", f"/v1/jobs/{job_id}/log", params=asked)
+        return Log(
+            attempt=int(reply.headers["X-Log-Attempt"]),
+            bytes=int(reply.headers["X-Log-Bytes"]),
+            text=reply.text,
         )
 
     def watch(self, job_id: str, *, after_seq: int = 0, patience: float = 60.0) -> Iterator[Event]:

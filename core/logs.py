@@ -75,9 +75,13 @@ class Redacted(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record without its secrets."""
-        line = self._form.format(record)
-        if self._token:
-            line = line.replace(self._token, _HIDDEN)
-        for pattern, hidden in _SECRETS:
-            line = pattern.sub(hidden, line)
-        return line
+        return redact(self._form.format(record), self._token)
+
+
+def redact(text: str, token: str | None = None) -> str:
+    """The text with every secret hidden: those known by their form, and `token`."""
+    if token:
+        text = text.replace(token, _HIDDEN)
+    for pattern, hidden in _SECRETS:
+        text = pattern.sub(hidden, text)
+    return text

@@ -13,12 +13,14 @@ from sqlalchemy.orm import Session
 
 from core.db.database import Database
 from core.errors import DatabaseUnavailable, LeaseLost
+from core.jobs import logs
 from core.jobs.events import NewEvent
 from core.jobs.leases import Renewal, Token, renew
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.settings import Settings
 from pruning.spec import Event
+from worker.joblog import AttemptLog
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ WRITE_SECONDS = 1.0
 
 LOOK_SECONDS = 2.0
 """How often a silent attempt looks whether it was canceled; a read, while a renewal is a write."""
+
+LOG_SECONDS = 5.0
+"""Least time between two writes of the attempt's log, which is written whole, with a renewal."""
 
 _NO_METRICS = ("phase", "fraction", "message")
 
@@ -39,7 +44,7 @@ class Heartbeat:
 
     Every database call is made in a thread of its own, so that a database that hangs can stop neither the
     supervision of the child nor the self-fence. `lost` says that the token is no longer valid,
-    `cancel_requested` that the owner wants the job stopped.
+    `cancel_requested` that the owner wants the job stopped. `log` is written with the renewals.
     """
 
     def __init__(self, database: Database, token: Token, settings: Settings, *, claimed_at: float) -> None:
@@ -47,6 +52,8 @@ class Heartbeat:
         self._token = token
         self._settings = settings
         self._renewed_at = claimed_at
+        self._logged_at = float("-inf")
+        self.log = AttemptLog(settings)
         self._wake = threading.Condition()
         self._news: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._closing = False
@@ -114,14 +121,20 @@ class Heartbeat:
 
     def _renew(self) -> None:
         started, news = time.monotonic(), self._take()
+        tail = self.log.news() if started >= self._logged_at + LOG_SECONDS else None
         try:
             with self._database.write() as session:
                 renewal = renew_with(session, self._token, news, self._settings)
+                if tail is not None:
+                    logs.write(session, self._token.job_id, self._token.attempt, tail)
         except DatabaseUnavailable:
             with self._wake:
                 self._news.extendleft(reversed(news))
             raise
         self._renewed_at = started
+        if tail is not None:
+            self.log.written(tail)
+            self._logged_at = started
         self.cancel_requested = self.cancel_requested or renewal.cancel
 
     def _look(self) -> None:

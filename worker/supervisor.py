@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from core.errors import DatabaseUnavailable, LeaseLost
-from core.jobs import leases
+from core.jobs import leases, logs
 from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.logs import log_about
@@ -99,16 +99,20 @@ class Supervisor:
             return Failed(JobError(outcome.code, outcome.error_class, outcome.message, outcome.param))
 
     def _settle(self, token: Token, heartbeat: Heartbeat, ending: Ending | Finished) -> Status | None:
-        """Commit how the attempt ended, together with the child's last words.
+        """Commit how the attempt ended, together with the child's last news and lines.
 
         Tries again while the database does not answer and the lease holds. None: the job is no longer ours.
         """
         news = heartbeat.close()
+        heartbeat.log.close()
         while not isinstance(ending, Fenced) and not heartbeat.lost:
             try:
                 with self._workplace.database.write() as session:
                     self._write_news(session, token, news)
-                    return self._write_ending(session, token, ending)
+                    status = self._write_ending(session, token, ending)
+                    if (tail := heartbeat.log.news()) is not None:
+                        logs.write(session, token.job_id, token.attempt, tail)
+                    return status
             except LeaseLost:
                 return None
             except DatabaseUnavailable as error:

@@ -50,6 +50,7 @@ class Urls(BaseModel):
     cancel: str
     events: str
     metrics: str
+    log: str
     artifacts: str
     archive: str
 

@@ -48,7 +48,9 @@ def job_view(job: Job, position: int | None, base: str) -> JobView:
 def urls(base: str, job_id: str) -> Urls:
     """Where the parts of a job are."""
     here = f"{base}/v1/jobs/{job_id}"
-    parts = {name: f"{here}/{name}" for name in ("cancel", "events", "metrics", "artifacts", "archive")}
+    parts = {
+        name: f"{here}/{name}" for name in ("cancel", "events", "metrics", "log", "artifacts", "archive")
+    }
     return Urls(self=here, **parts)
 
 

@@ -52,6 +52,7 @@ class Claim:
     dataset_id: str
     run_timeout_seconds: float
     capacity_retries: int
+    traceparent: str | None
 
     @property
     def previous_attempts(self) -> range:
@@ -121,6 +122,7 @@ def claim(session: Session, *, worker_id: str, queues: Sequence[str], lease_seco
         dataset_id=job.dataset_id,
         run_timeout_seconds=job.run_timeout_seconds,
         capacity_retries=job.capacity_retries,
+        traceparent=job.traceparent,
     )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Enum, ForeignKey, Index, String, text
+from sqlalchemy import Enum, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, Json
@@ -28,6 +28,7 @@ class Job(Base):
     `failures` counts attempts lost to failing machines, `capacity_retries` those repeated with smaller
     batches. A higher `priority` goes first. `version` grows with every write. `model_id` is null when the
     model is the result of `model_job_id`; of `teacher_id` and `teacher_job_id` at most one is there.
+    `traceparent` is the trace of the request that made it (W3C Trace Context), where requests are traced.
     """
 
     __tablename__ = "jobs"
@@ -84,6 +85,7 @@ class Job(Base):
     updated_at: Mapped[datetime]
     version: Mapped[int] = mapped_column(default=1)
     event_seq: Mapped[int] = mapped_column(default=0)
+    traceparent: Mapped[str | None] = mapped_column(String(64))
 
 
 class JobEvent(Base):
@@ -98,6 +100,18 @@ class JobEvent(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     type: Mapped[str] = mapped_column(String(32))
     data: Mapped[Json]
+    at: Mapped[datetime]
+
+
+class JobLog(Base):
+    """The last lines that the processes of one attempt wrote; `bytes` counts all that they wrote."""
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(Text)
+    bytes: Mapped[int]
     at: Mapped[datetime]
 
 

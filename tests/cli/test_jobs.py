@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import update
 
 from client import PruneryClient
+from core.jobs import logs
 from core.jobs.events import NewEvent
+from core.jobs.logs import Tail
 from core.workers.repository import WorkerRecord, beat, leave
 from core.workers.tables import Worker
 from tests.cli.conftest import Prunery
@@ -157,3 +159,15 @@ def test_the_workers_are_listed(online: Prunery, api: Api) -> None:
     assert "gpu, cpu" in out
     assert "0, 1" in out
     assert "2026-08-01 12:00:00 stale" in out
+
+
+def test_the_log_is_shown_as_it_is(online: Prunery, api: Api, job: str) -> None:
+    assert online("log", job) == (0, "", "")
+    claimed = api.take(job)
+    with api.database.write() as session:
+        logs.write(session, job, claimed.token.attempt, Tail("[red]one[/red]\ntwo\n", 19))
+    assert online("log", job) == (0, "[red]one[/red]\ntwo\n", "")
+    assert online("log", job, "--bytes", "5", "--attempt", "1") == (0, "two\n", "")
+    code, _, err = online("log", job, "--attempt", "2")
+    assert (code, "no log of attempt 2" in err) == (2, True)
+    api.succeed(claimed)
