@@ -15,6 +15,7 @@ from app.http.body_limit import BodyLimit
 from app.http.envelope import Envelope
 from app.jobs import event_routes as events
 from app.jobs import log_routes as log
+from app.jobs import plan_routes as plan
 from app.jobs import routes as jobs
 from app.methods import routes as methods
 from app.metrics import routes as metrics
@@ -33,7 +34,7 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
-_ROOMS = (health, methods, models, datasets, jobs, events, log, artifacts, workers, metrics)
+_ROOMS = (health, methods, models, datasets, plan, jobs, events, log, artifacts, workers, metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

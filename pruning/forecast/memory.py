@@ -25,9 +25,7 @@ _LOGITS = 3
 _EVALUATED_TOKENS = 4096
 
 
-def memory(
-    plan: Plan, data: DataSummary, dense: Sizes, method: MethodInfo | None, vocabulary: int
-) -> Memory:
+def memory(plan: Plan, data: DataSummary, dense: Sizes, method: MethodInfo | None, vocabulary: int) -> Memory:
     """The peak of a plan's job, and the stage that has it.
 
     `vocabulary` is how many answers a token has: of a decoder one for every word, else 0.
@@ -66,7 +64,7 @@ def _scores(plan: Plan, dense: Sizes) -> float:
 
 
 def _calibration(plan: Plan, data: DataSummary, method: MethodInfo) -> float:
-    """Bytes that a method without training needs beside two models: hidden states of its rows, and what linears read."""
+    """Bytes that a method without training needs beside two models: hidden states of rows, and what linears read."""
     shape = plan.shape
     properties = method.schema["properties"]
     asked = {name: plan.spec.settings.get(name, field.get("default")) for name, field in properties.items()}

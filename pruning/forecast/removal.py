@@ -41,12 +41,10 @@ class Removal:
         """How many units of one kind go: whole rungs."""
         only = [float(place == index) for place in range(len(self.kinds))]
         found, step = self.sum(only), self.kinds[index].step
-        return Span(
-            least=math.ceil(found.least - SLACK) * step, most=math.floor(found.most + SLACK) * step
-        )
+        return Span(least=math.ceil(found.least - SLACK) * step, most=math.floor(found.most + SLACK) * step)
 
     def _extreme(self, prices: Sequence[float], cost: float, *, dearest: bool) -> float:
-        """The largest or smallest price for which rungs of that cost, or parts of them, can go: the best value first."""
+        """The largest or smallest price for which rungs of that cost, or parts of them, can go."""
         worth = [price / kind.cost for price, kind in zip(prices, self.kinds, strict=True)]
         total = 0.0
         for index in sorted(range(len(worth)), key=worth.__getitem__, reverse=dearest):
@@ -56,7 +54,9 @@ class Removal:
         return total
 
 
-def removal(plan: Plan, found: Sequence[Kind], stays: Sequence[int], totals: Sequence[float]) -> Removal | None:
+def removal(
+    plan: Plan, found: Sequence[Kind], stays: Sequence[int], totals: Sequence[float]
+) -> Removal | None:
     """What the target of a plan takes away; None where only the job can know.
 
     `stays` are the units of each kind that every layer keeps, `totals` the least and the most that the ratio may be a
@@ -68,7 +68,8 @@ def removal(plan: Plan, found: Sequence[Kind], stays: Sequence[int], totals: Seq
         return None
     sizes = [layers * kind.per_layer // kind.step for kind in found]
     limits = [
-        size - max(layers * units // kind.step, 1) for size, units, kind in zip(sizes, stays, found, strict=True)
+        size - max(layers * units // kind.step, 1)
+        for size, units, kind in zip(sizes, stays, found, strict=True)
     ]
     whole = sum(size * kind.cost for size, kind in zip(sizes, found, strict=True))
     wanted = [spec.target_ratio * total for total in totals]
