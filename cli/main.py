@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import backup, jobs, keys, service
+from cli import backup, jobs, keys, service, submit
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
 from client import ApiProblem, ClientError, LocalFileProblem
@@ -31,7 +31,8 @@ application.command()(doctor)
 application.command()(backup.backup)
 application.command()(backup.restore)
 application.add_typer(keys.application, name="keys")
-application.command()(jobs.submit)
+application.command()(submit.submit)
+application.command()(submit.plan)
 application.command()(jobs.watch)
 application.command()(jobs.log)
 application.command("list")(jobs.list_jobs)

@@ -11,6 +11,7 @@ from client.errors import (
     UploadBroken,
     WaitTimeout,
 )
+from client.plans import Duration, Forecast, JobPlan, Span
 from client.replies import (
     Artifact,
     Dataset,
@@ -34,10 +35,13 @@ __all__ = [
     "ClientError",
     "Dataset",
     "DownloadBroken",
+    "Duration",
     "Event",
     "FieldProblem",
+    "Forecast",
     "Job",
     "JobError",
+    "JobPlan",
     "LocalFileProblem",
     "Log",
     "MethodInfo",
@@ -47,6 +51,7 @@ __all__ = [
     "Notice",
     "Proposal",
     "PruneryClient",
+    "Span",
     "Unreachable",
     "UploadBroken",
     "Version",

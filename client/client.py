@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from client import downloads, events, uploads
 from client.errors import WaitTimeout
+from client.plans import JobPlan
 from client.replies import (
     Artifact,
     Dataset,
@@ -161,6 +162,15 @@ class PruneryClient:
         body = _body(model, dataset, target_ratio, fields)
         reply = self._transport.request("POST", "/v1/jobs", json=body, params={"validate_only": "true"})
         return Proposal.model_validate_json(reply.content)
+
+    def plan(
+        self, model: Reference, dataset: Reference, target_ratio: float | None = None, **fields: Any
+    ) -> JobPlan:
+        """What a job of the same arguments would do and need, without a job; for a ratio out of reach the nearest."""
+        body = _body(model, dataset, target_ratio, fields)
+        return JobPlan.model_validate_json(
+            self._transport.request("POST", "/v1/jobs/plan", json=body).content
+        )
 
     def job(self, job_id: str) -> Job:
         """One job as it is now."""

@@ -14,6 +14,7 @@ from core.logs import configure_logging
 from core.queues import TAKEN_BY
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.tracing import start_tracing, stop_tracing
 from worker.attempt import Stages, Workplace
 from worker.celery_app import make_celery
 from worker.devices import NoDevice
@@ -43,6 +44,7 @@ def check() -> int:
 def run(settings: Settings, stages: Stages) -> int:
     """Run a worker in this process, which handles its own signals. Returns the exit code; raises NoDevice."""
     configure_logging(settings)
+    start_tracing("prunery-worker")
     database, store = Database(settings.database_url), LocalStore(settings.store_dir)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     supervisor = Supervisor(Workplace(database, store, settings, stages), worker_id=name)
@@ -68,6 +70,7 @@ def run(settings: Settings, stages: Stages) -> int:
         liveness.stop()
         reconciler.stop()
         database.dispose()
+        stop_tracing()
 
 
 def _consume(celery: Celery, settings: Settings) -> int:

@@ -12,6 +12,7 @@ from core.jobs.leases import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.logs import log_about
 from core.queues import TAKEN_BY
+from core.tracing import span
 from core.workers.repository import WorkerRecord
 from pruning.spec import Event
 from worker.attempt import Attempt, Finished, Workplace
@@ -65,8 +66,14 @@ class Supervisor:
         heartbeat = Heartbeat(
             self._workplace.database, token, self._workplace.settings, claimed_at=claimed_at
         )
-        ending = self._run(claim, heartbeat, preempted)
-        status = self._settle(token, heartbeat, ending)
+        with span(
+            "job attempt", parent=claim.traceparent, job_id=token.job_id, attempt=token.attempt
+        ) as traced:
+            ending = self._run(claim, heartbeat, preempted)
+            status = self._settle(token, heartbeat, ending)
+            traced.note(status=status or "lost")
+            if isinstance(ending, Failed):
+                traced.fail(ending.error.code)
         log.info("%s: attempt %d ends: %s", token.job_id, token.attempt, status or "it was lost")
         self._clean(token, status)
 

@@ -12,6 +12,7 @@ from app.services import Services
 from core.accounts.repository import Caller
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
+from core.tracing import traceparent
 
 ROUTE = "/v1/jobs"
 
@@ -66,6 +67,7 @@ def _write(
             queue=_queue(request),
             priority=request.priority,
             metadata=dict(request.metadata),
+            traceparent=traceparent(),
             run_timeout_seconds=request.timeout_s or settings.run_timeout_seconds,
         )
         job = repository.create(session, caller.owner_id, new)
