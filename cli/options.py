@@ -12,7 +12,7 @@ from cli.request import dataset_reference, merge, model_reference
 from cli.transfers import upload_dataset, upload_model
 from client import Model as ModelReply
 from client import PruneryClient
-from client.client import Reference
+from client.bodies import Reference
 
 Model = Annotated[
     str, typer.Option(help="Local Hugging Face folder, mdl_..., job_..., or org/name@revision.")

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from client import Dataset, Model
-from client.client import Reference
+from client.bodies import Reference
 
 _HUB_NAME = re.compile(
     r"(?P<hub>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?", re.ASCII

@@ -8,30 +8,25 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from pydantic import TypeAdapter
 
-from client import downloads, events, uploads
+from client import downloads, events, pages, uploads
+from client.bodies import Reference, job_body
 from client.errors import WaitTimeout
 from client.plans import JobPlan
 from client.replies import (
     Artifact,
     Dataset,
     Event,
-    Item,
     Job,
     Log,
     MethodInfo,
     Metrics,
     Model,
-    Page,
     Proposal,
     Version,
     Worker,
 )
 from client.transport import Transport
-
-Reference = str | Mapping[str, Any]
-"""An id (`mdl_...`, `dst_...`), `{"hub": ..., "revision": ...}`, or for a model `{"job": "job_..."}`."""
 
 
 class PruneryClient:
@@ -77,11 +72,11 @@ class PruneryClient:
 
     def methods(self) -> tuple[MethodInfo, ...]:
         """Every pruning method with the JSON schema of its settings."""
-        return tuple(self._pages("/v1/methods", MethodInfo))
+        return tuple(pages.items(self._transport, "/v1/methods", MethodInfo))
 
     def workers(self) -> tuple[Worker, ...]:
         """Every worker process, oldest first, with its last sign of life."""
-        return tuple(self._pages("/v1/workers", Worker))
+        return tuple(pages.items(self._transport, "/v1/workers", Worker))
 
     # Models and datasets
 
@@ -94,7 +89,7 @@ class PruneryClient:
         an unusable folder.
         """
         files, _ = uploads.model_files(folder)
-        reply = self._upload("models", files, name or folder.resolve().name, sent)
+        reply = uploads.upload(self._transport, "models", files, name or folder.resolve().name, sent)
         return Model.model_validate_json(reply.content)
 
     def upload_dataset(
@@ -103,15 +98,17 @@ class PruneryClient:
         """Upload one file (the train split), a folder with train/validation/test files, or {split: file}."""
         files, _ = uploads.dataset_files(source)
         name = name or (source.resolve().stem if isinstance(source, Path) else "dataset")
-        return Dataset.model_validate_json(self._upload("datasets", files, name, sent).content)
+        return Dataset.model_validate_json(
+            uploads.upload(self._transport, "datasets", files, name, sent).content
+        )
 
     def models(self) -> Iterator[Model]:
         """Every model, newest first."""
-        return self._pages("/v1/models", Model)
+        return pages.items(self._transport, "/v1/models", Model)
 
     def datasets(self) -> Iterator[Dataset]:
         """Every dataset, newest first."""
-        return self._pages("/v1/datasets", Dataset)
+        return pages.items(self._transport, "/v1/datasets", Dataset)
 
     def model(self, model_id: str) -> Model:
         """One model."""
@@ -150,7 +147,7 @@ class PruneryClient:
         keeps a retry after a lost answer from making two.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        body = _body(model, dataset, target_ratio, fields)
+        body = job_body(model, dataset, target_ratio, fields)
         return Job.model_validate_json(
             self._transport.request("POST", "/v1/jobs", json=body, headers=headers).content
         )
@@ -159,7 +156,7 @@ class PruneryClient:
         self, model: Reference, dataset: Reference, target_ratio: float | None = None, **fields: Any
     ) -> Proposal:
         """What `submit` would do with the same arguments: the resolved choice and the plan, without a job."""
-        body = _body(model, dataset, target_ratio, fields)
+        body = job_body(model, dataset, target_ratio, fields)
         reply = self._transport.request("POST", "/v1/jobs", json=body, params={"validate_only": "true"})
         return Proposal.model_validate_json(reply.content)
 
@@ -167,7 +164,7 @@ class PruneryClient:
         self, model: Reference, dataset: Reference, target_ratio: float | None = None, **fields: Any
     ) -> JobPlan:
         """What a job of the same arguments would do and need, without a job; for a ratio out of reach the nearest."""
-        body = _body(model, dataset, target_ratio, fields)
+        body = job_body(model, dataset, target_ratio, fields)
         return JobPlan.model_validate_json(
             self._transport.request("POST", "/v1/jobs/plan", json=body).content
         )
@@ -179,7 +176,7 @@ class PruneryClient:
     def jobs(self, *, status: str | None = None, model: str | None = None) -> Iterator[Job]:
         """Every job, newest first; pages are fetched as they are needed."""
         filters = {name: value for name, value in (("status", status), ("model", model)) if value is not None}
-        return self._pages("/v1/jobs", Job, filters)
+        return pages.items(self._transport, "/v1/jobs", Job, filters)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; a running one is `canceling` until its worker has stopped."""
@@ -199,11 +196,8 @@ class PruneryClient:
         """The last lines that a job's processes wrote, at most `max_bytes`, in its latest or the given attempt."""
         asked = {"bytes": max_bytes} | ({} if attempt is None else {"attempt": attempt})
         reply = self._transport.request("GET", f"/v1/jobs/{job_id}/log", params=asked)
-        return Log(
-            attempt=int(reply.headers["X-Log-Attempt"]),
-            bytes=int(reply.headers["X-Log-Bytes"]),
-            text=reply.text,
-        )
+        about = {name: reply.headers[f"X-Log-{name}"] for name in ("attempt", "bytes")}
+        return Log.model_validate({"text": reply.text, **about})
 
     def watch(self, job_id: str, *, after_seq: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Every event of a job from `after_seq` on, once each, until the job is over.
@@ -231,7 +225,7 @@ class PruneryClient:
 
     def artifacts(self, job_id: str) -> tuple[Artifact, ...]:
         """The manifest of a succeeded job."""
-        return tuple(self._pages(f"/v1/jobs/{job_id}/artifacts", Artifact))
+        return tuple(pages.items(self._transport, f"/v1/jobs/{job_id}/artifacts", Artifact))
 
     def download(
         self, job_id: str, folder: Path, *, received: downloads.Received | None = None
@@ -252,30 +246,3 @@ class PruneryClient:
     ) -> None:
         """Bring the model folder of a job as one tar file."""
         downloads.fetch_archive(self._transport, f"/v1/jobs/{job_id}/archive", target, received)
-
-    def _upload(
-        self, collection: str, files: Mapping[str, Path], name: str, sent: uploads.Sent | None
-    ) -> httpx.Response:
-        created = self._transport.request("POST", f"/v1/{collection}", json={"name": name}).json()
-        for file_name, path in files.items():
-            uploads.send(self._transport, collection, created["id"], file_name, path, sent)
-        return self._transport.request("POST", f"/v1/{collection}/{created['id']}/complete")
-
-    def _pages(self, path: str, item: type[Item], filters: Mapping[str, str] | None = None) -> Iterator[Item]:
-        adapter: TypeAdapter[Page[Item]] = TypeAdapter(Page[item])  # type: ignore[valid-type]
-        cursor: dict[str, str] = {}
-        while True:
-            page = adapter.validate_json(
-                self._transport.request("GET", path, params={**(filters or {}), **cursor}).content
-            )
-            yield from page.data
-            if not page.has_more or page.next_cursor is None:
-                return
-            cursor = {"cursor": page.next_cursor}
-
-
-def _body(
-    model: Reference, dataset: Reference, target_ratio: float | None, fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    body = {"model": model, "dataset": dataset, **fields}
-    return body if target_ratio is None else body | {"target_ratio": target_ratio}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
+
 from client.errors import LocalFileProblem, UploadBroken
 from client.transport import Transport
 
@@ -101,3 +103,13 @@ def send(
     )
     if response.headers.get("etag", "").strip('"') != digests[-1]:
         raise UploadBroken(f"{name}: the service stored other bytes than {path} holds; upload it again")
+
+
+def upload(
+    transport: Transport, collection: str, files: Mapping[str, Path], name: str, sent: Sent | None
+) -> httpx.Response:
+    """Make an asset, send its files and complete it; the answer describes it."""
+    created = transport.request("POST", f"/v1/{collection}", json={"name": name}).json()
+    for file_name, path in files.items():
+        send(transport, collection, created["id"], file_name, path, sent)
+    return transport.request("POST", f"/v1/{collection}/{created['id']}/complete")

@@ -21,7 +21,7 @@ from cli.progress import JobBars, follow
 from cli.request import dataset_reference, model_reference
 from cli.transfers import download, upload_dataset, upload_model
 from client import ClientError, Job, PruneryClient
-from client.client import Reference
+from client.bodies import Reference
 from examples.articles import write_articles
 from examples.comparison import comparison, read_report
 from examples.embedded_service import embedded_service

@@ -227,3 +227,14 @@ def test_the_end_of_a_log(client: PruneryClient, api: Api, submit: Submit) -> No
         logs.write(session, job_id, claimed.token.attempt, Tail("one\ntwo\n", 8))
     assert client.log(job_id, attempt=1, max_bytes=5) == Log(attempt=1, bytes=8, text="two\n")
     api.succeed(claimed)
+
+
+def test_a_plan_is_typed(client: PruneryClient, assets: tuple[str, str]) -> None:
+    plan = client.plan(*assets, 0.5, method="kprune")
+    assert (plan.target.reachable, plan.method) == (True, "kprune")
+    assert plan.forecast is not None
+    assert plan.forecast.after is not None
+    assert plan.forecast.after.weights.most < plan.forecast.before.weights.least
+    assert [group.unit for group in plan.forecast.units] == ["head", "neuron"]
+    assert plan.duration is not None
+    assert not client.plan(*assets, 0.999, method="kprune").target.reachable
