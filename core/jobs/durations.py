@@ -29,12 +29,11 @@ def similar_runs(session: Session, owner_id: str, *, method: str, device: str) -
         .where(
             Job.owner_id == owner_id,
             Job.status == Status.SUCCEEDED,
-            Job.report.is_not(None),
-            Dataset.summary.is_not(None),
             Job.spec["method"].as_string() == method,
             Job.spec["device"].as_string() == device,
         )
         .order_by(Job.id.desc())
         .limit(_LOOKED_AT)
     )
-    return [EndedRun(report, summary) for report, summary in session.execute(query)]
+    rows = session.execute(query).tuples()
+    return [EndedRun(report, summary) for report, summary in rows if report and summary]

@@ -1,5 +1,7 @@
 """Sizes of the model before and after, as the report of the job counts them. Imports no torch."""
 
+from typing import Literal
+
 from pruning.forecast.removal import Removal
 from pruning.forecast.schemas import Sizes, Span
 from pruning.planning.costs import head_cost, total_cost
@@ -35,14 +37,13 @@ def after(plan: Plan, dense: Sizes, gone: Removal) -> Sizes | None:
     )
 
 
-def _leaving(plan: Plan, gone: Removal, what: str) -> Span:
+def _leaving(plan: Plan, gone: Removal, what: Literal["parameters", "flops"]) -> Span:
     """Parameters or FLOPs that leave the model. Of blocks of the attention those of heads that lose every block do."""
     sure = [getattr(kind, what) * kind.step if kind.leaves else 0.0 for kind in gone.kinds]
     if plan.kind != "mixed":
         return gone.sum(sure)
     shape, length = plan.shape, plan.length
-    measure = "flops" if what == "flops" else "parameters"
-    whole_heads = head_cost(shape, measure, length) / head_cost(shape, "weights", length)
+    whole_heads = head_cost(shape, what, length) / head_cost(shape, "weights", length)
     possible = [
         price if kind.leaves else whole_heads * kind.weights
         for price, kind in zip(sure, gone.kinds, strict=True)

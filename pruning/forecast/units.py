@@ -44,8 +44,8 @@ def kinds(plan: Plan) -> list[Kind]:
             return [_blocks(plan, granularity), _neurons(plan, plan.neuron_step)]
         case "multilevel":
             block = granularity.shape or (1, 1)
-            heads = _heads(plan, unit_multiple(block, shape.head_size))
-            return [heads, _neurons(plan, unit_multiple(block, 1)), _blocks(plan, granularity)]
+            head, neuron = unit_multiple(block, shape.head_size), unit_multiple(block, 1)
+            return [_heads(plan, head), _neurons(plan, neuron), _blocks(plan, granularity)]
         case kind:
             native = plan.spec.allocation == "native" and not shape.free_heads
             heads = [] if kind == "neuron" or native else [_heads(plan, 1)]

@@ -29,6 +29,13 @@ CONFIG: dict[str, Any] = {
     "intermediate_size": 48,
     "max_position_embeddings": 128,
     "vocab_size": 100,
+    "id2label": {"0": "0", "1": "1"},
+}
+LARGER = CONFIG | {
+    "num_hidden_layers": 6,
+    "hidden_size": 384,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
 }
 DATA = DataSummary(
     text="text",
@@ -106,8 +113,8 @@ def test_the_units_of_every_granularity(
 
 
 def test_training_needs_more_memory_and_work_than_looking() -> None:
-    looked = foresee(granularity="unstructured")
-    trained = foresee(granularity="unstructured", method="movement", settings=SETTINGS)
+    looked = foresee(LARGER, granularity="unstructured")
+    trained = foresee(LARGER, granularity="unstructured", method="movement", settings=SETTINGS)
     assert trained.memory.job > looked.memory.job
     assert (looked.memory.stage, trained.memory.stage) == ("export", "prune")
     assert looked.work.training == 0
