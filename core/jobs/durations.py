@@ -35,5 +35,5 @@ def similar_runs(session: Session, owner_id: str, *, method: str, device: str) -
         .order_by(Job.id.desc())
         .limit(_LOOKED_AT)
     )
-    rows = session.execute(query).tuples()
+    rows = session.execute(query)
     return [EndedRun(report, summary) for report, summary in rows if report and summary]
