@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app import errors
 from app.access import require_declared
@@ -18,6 +19,8 @@ from app.health import routes as health
 from app.http.body_limit import BodyLimit
 from app.http.envelope import Envelope
 from app.jobs import event_routes as events
+from app.jobs import log_routes as log
+from app.jobs import plan_routes as plan
 from app.jobs import routes as jobs
 from app.keys import routes as keys
 from app.methods import routes as methods
@@ -32,6 +35,7 @@ from app.workers import routes as workers
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.tracing import provider, start_tracing, stop_tracing
 from core.webhooks.courier import Courier
 from core.webhooks.sender import Sender
 from core.workers.repository import queues_heard
@@ -43,14 +47,19 @@ for a ratio, follow the job, and download a model that is measured and that load
 Every error is an RFC 9457 problem document with a stable `code` and JSON pointers into the request.
 Every address but the health checks and the version needs an API key: `Authorization: Bearer prn_live_...`.
 """
+SERVICE = "prunery-api"
+"""The name of this process in traces."""
+
 _ROOMS = (
     health,
     methods,
     models,
     datasets,
     uploads,
+    plan,
     jobs,
     events,
+    log,
     artifacts,
     manifests,
     webhooks,
@@ -74,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        telemetry=_telemetry(),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services
@@ -87,10 +97,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def _telemetry() -> TelemetryConfig:
+    """A span for each request where this process is traced; FastAPI's own ways of sending stay off."""
+    traces = provider()
+    return {
+        "tracing": traces is not None,
+        "tracer_provider": traces,
+        "metrics": False,
+        "logs": False,
+        "auto_configure": False,
+    }
+
+
 def app_from_env() -> FastAPI:
     """The service as the environment's `PRUNERY_...` variables describe it."""
     settings = settings_from_env()
     configure_logging(settings)
+    start_tracing(SERVICE)
     return create_app(settings)
 
 
@@ -119,6 +142,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.doorbell.stop()
         services.last_use.stop()
         services.database.dispose()
+        stop_tracing()
 
 
 def _ring_again(services: Services, queue: str) -> None:

@@ -18,6 +18,7 @@ import uvicorn
 
 from core.logs import configure_logging
 from core.settings import Settings
+from core.tracing import start_tracing
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on `listener` until SIGINT or SIGTERM, then stop the worker; nothing is left behind."""
-    from app.main import create_app
+    from app.main import SERVICE, create_app
 
     configure_logging(settings)
+    start_tracing(SERVICE)
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,

@@ -1,7 +1,7 @@
-"""The commands that talk to a service: submit, watch, list, pause, resume, cancel, download, methods, workers."""
+"""The commands about jobs that are there, and about what a service has: methods, workers."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -10,98 +10,29 @@ from rich.table import Table
 from cli.connection import connect
 from cli.console import out, print_table, said
 from cli.progress import JobBars, follow
-from cli.request import dataset_reference, merge, model_reference
 from cli.transfers import download as bring
-from cli.transfers import upload_dataset, upload_model
-from client import Job, Model, PruneryClient
+from client import Job, PruneryClient
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_...")]
-
-
-def submit(
-    model: Annotated[
-        str, typer.Option(help="Local Hugging Face folder, mdl_..., job_..., or org/name@revision.")
-    ],
-    dataset: Annotated[str, typer.Option(help="Local file or folder, dst_..., or org/name:config@revision.")],
-    ratio: Annotated[
-        float | None, typer.Option(help="The fraction to remove, 0 <= ratio < 1; 0 only fine-tunes.")
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(help="In place of --ratio: the most points of quality that may be lost."),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="What the model learns from, named as --model is; default: its own dense self."),
-    ] = None,
-    granularity: Annotated[
-        str, typer.Option(help="What is removed as a whole; see `prunery methods`.")
-    ] = "structured",
-    method: Annotated[str, typer.Option(help="How it is chosen; see `prunery methods`.")] = "auto",
-    measure: Annotated[
-        str | None, typer.Option(help="What the ratio counts: weights, flops, parameters or latency.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="sequence-classification, regression, token-classification, question-answering or causal-lm; "
-            "default: inferred."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that share each batch of training.")] = 1,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any other field of the request: finetune.epochs=2, method.NAME=VALUE ..."
-        ),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Idempotency key: the same key never makes two jobs.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, create no job.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
-) -> None:
-    """Upload what is local, create a job, and print its id."""
-    fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
-    if (ratio is None) == (max_drop is None):
-        raise typer.BadParameter("give one of --ratio and --max-drop", param_hint="--ratio")
-    chosen = {
-        "target_measure": measure,
-        "task": task,
-        "max_quality_drop": max_drop,
-        "devices": devices if devices > 1 else None,
-    }
-    fields = merge(
-        fields | {name: value for name, value in chosen.items() if value is not None}, assignments or ()
-    )
-    with connect() as client:
-
-        def uploaded(folder: Path) -> Model:
-            return upload_model(client, folder, said)
-
-        model_given = model_reference(model, uploaded)
-        if teacher is not None:
-            fields["teacher"] = model_reference(teacher, uploaded, "--teacher")
-        dataset_given = dataset_reference(dataset, lambda source: upload_dataset(client, source, said))
-        if dry_run:
-            out.print_json(
-                data=client.validate(model_given, dataset_given, ratio, **fields).model_dump(mode="json")
-            )
-            return
-        job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
-        said.print(f"{job.method} at {_target(job)} of {job.target_measure}, {job.task}", highlight=False)
-        if job.waiting_for is not None:
-            said.print(f"no living worker can run it: it waits for {job.waiting_for}", highlight=False)
-        out.print(job.id, highlight=False)
-        if watch:
-            _watch(client, job)
 
 
 def watch(job_id: JobId) -> None:
     """Show a job's progress until it is over; the exit status is 0 when it succeeded."""
     with connect() as client:
-        _watch(client, client.job(job_id))
+        watch_job(client, client.job(job_id))
+
+
+def log(
+    job_id: JobId,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default: the latest.")] = None,
+    max_bytes: Annotated[
+        int, typer.Option("--bytes", min=1, max=2**20, help="Most bytes from the end.")
+    ] = 65_536,
+) -> None:
+    """Show the last lines that a job's processes wrote."""
+    with connect() as client:
+        end = client.log(job_id, attempt=attempt, max_bytes=max_bytes)
+    out.print(end.text, end="", markup=False, highlight=False, soft_wrap=True)
 
 
 def list_jobs(
@@ -120,7 +51,7 @@ def list_jobs(
                 f"{job.progress or 0:.0%}",
                 job.method,
                 job.granularity,
-                _target(job),
+                target_text(job),
                 f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             )
     print_table(table)
@@ -188,7 +119,8 @@ def workers() -> None:
     print_table(table)
 
 
-def _watch(client: PruneryClient, job: Job) -> None:
+def watch_job(client: PruneryClient, job: Job) -> None:
+    """Show the progress until the job is over; raises Exit with status 1 unless it succeeded."""
     with JobBars(said) as bars:
         bars.add(job.id, job.id)
         job = follow(client, job.id, bars)
@@ -209,7 +141,8 @@ def _ending(job: Job) -> str:
     return job.status
 
 
-def _target(job: Job) -> str:
+def target_text(job: Job) -> str:
+    """How much is to be removed, in a few words."""
     if job.target_ratio is None:
         return f"<= {job.max_quality_drop:g} points"
     return f"{job.target_ratio:g}"

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import audit, backup, jobs, keys, owners, service, webhooks
+from cli import audit, backup, jobs, keys, owners, service, submit, webhooks
 from cli.doctor.command import doctor
 from cli.problems import setting_problems
 from cli.verify import verify
@@ -34,8 +34,10 @@ application.command()(backup.restore)
 application.add_typer(owners.application, name="owners")
 application.add_typer(keys.application, name="keys")
 application.command()(audit.audit)
-application.command()(jobs.submit)
+application.command()(submit.submit)
+application.command()(submit.plan)
 application.command()(jobs.watch)
+application.command()(jobs.log)
 application.command("list")(jobs.list_jobs)
 application.command()(jobs.pause)
 application.command()(jobs.resume)

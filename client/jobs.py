@@ -8,7 +8,8 @@ from typing import Any
 from client import events
 from client.calls import Calls, pages
 from client.errors import WaitTimeout
-from client.replies import Event, Job, Metrics, Proposal
+from client.plans import JobPlan
+from client.replies import Event, Job, Log, Metrics, Proposal
 
 Reference = str | Mapping[str, Any]
 """An id (`mdl_...`, `dst_...`), `{"hub": ..., "revision": ...}`, or for a model `{"job": "job_..."}`."""
@@ -47,6 +48,14 @@ class JobCalls(Calls):
         reply = self._transport.request("POST", "/v1/jobs", json=body, params={"validate_only": "true"})
         return Proposal.model_validate_json(reply.content)
 
+    def plan(
+        self, model: Reference, dataset: Reference, target_ratio: float | None = None, **fields: Any
+    ) -> JobPlan:
+        """What a job of the same arguments would do and need, without a job; for a ratio out of reach the nearest."""
+        body = _body(model, dataset, target_ratio, fields)
+        reply = self._transport.request("POST", "/v1/jobs/plan", json=body)
+        return JobPlan.model_validate_json(reply.content)
+
     def job(self, job_id: str) -> Job:
         """One job as it is now."""
         return Job.model_validate_json(self._transport.request("GET", f"/v1/jobs/{job_id}").content)
@@ -77,6 +86,13 @@ class JobCalls(Calls):
         return Metrics.model_validate_json(
             self._transport.request("GET", f"/v1/jobs/{job_id}/metrics").content
         )
+
+    def log(self, job_id: str, *, attempt: int | None = None, max_bytes: int = 65_536) -> Log:
+        """The last lines that a job's processes wrote, at most `max_bytes`, in its latest or the given attempt."""
+        asked = {"bytes": max_bytes} | ({} if attempt is None else {"attempt": attempt})
+        reply = self._transport.request("GET", f"/v1/jobs/{job_id}/log", params=asked)
+        about = {name: reply.headers[f"X-Log-{name}"] for name in ("attempt", "bytes")}
+        return Log.model_validate({"text": reply.text, **about})
 
     def watch(self, job_id: str, *, after_seq: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Every event of a job from `after_seq` on, once each, until the job is over.

@@ -187,6 +187,14 @@ class Metrics(Reply):
     history: tuple[Metric, ...]
 
 
+class Log(Reply):
+    """The end of what the processes of a job's attempt wrote, 0 before the first; `bytes` counts all of it."""
+
+    attempt: int
+    bytes: int
+    text: str
+
+
 class Artifact(Reply):
     """One file of a finished job; `name` is a path with slashes, such as model/config.json."""
 

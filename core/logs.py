@@ -31,11 +31,8 @@ _about: ContextVar[dict[str, str | int]] = ContextVar("about", default={})  # no
 def configure_logging(settings: Settings) -> None:
     """Set up the root logger of a process; to be called once, by its entry point."""
     handler = logging.StreamHandler()
-    secrets = [
-        secret.get_secret_value() for secret in (settings.hub_token, settings.s3_secret_access_key) if secret
-    ]
     form = JsonLines() if settings.log_format == "json" else logging.Formatter(_TEXT)
-    handler.setFormatter(Redacted(form, *secrets))
+    handler.setFormatter(Redacted(form, *secrets_of(settings)))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.getLogger("botocore").setLevel(logging.WARNING)  # below that it logs the bytes that it sends
 
@@ -80,9 +77,19 @@ class Redacted(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record without its secrets."""
-        line = self._form.format(record)
-        for secret in filter(None, self._secrets):
-            line = line.replace(secret, _HIDDEN)
-        for pattern, hidden in _SECRETS:
-            line = pattern.sub(hidden, line)
-        return line
+        return redact(self._form.format(record), *self._secrets)
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The secrets of these settings that no form betrays."""
+    secrets = (settings.hub_token, settings.s3_secret_access_key)
+    return tuple(secret.get_secret_value() for secret in secrets if secret)
+
+
+def redact(text: str, *secrets: str) -> str:
+    """The text with every secret hidden: those known by their form, and these."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, _HIDDEN)
+    for pattern, hidden in _SECRETS:
+        text = pattern.sub(hidden, text)
+    return text

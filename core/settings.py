@@ -247,6 +247,12 @@ class Settings(BaseSettings):
     events_per_job: int = Field(
         default=10_000, ge=100, description="Events kept of one job; progress is thinned out first."
     )
+    job_log_bytes: int = Field(
+        default=256 * KIB,
+        ge=4 * KIB,
+        le=MIB,
+        description="Last bytes kept of what the processes of one attempt write; each job keeps its last 5 attempts'.",
+    )
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:

@@ -13,6 +13,7 @@ from core.db.database import Database
 from core.logs import configure_logging
 from core.reconciler import Reconciler
 from core.settings import Settings, settings_from_env
+from core.tracing import start_tracing, stop_tracing
 from worker.attempt import Stages, Workplace
 from worker.celery_app import make_celery
 from worker.devices import NoDevice
@@ -42,6 +43,7 @@ def check() -> int:
 def run(settings: Settings, stages: Stages) -> int:
     """Run a worker in this process, which handles its own signals. Returns the exit code; raises NoDevice."""
     configure_logging(settings)
+    start_tracing("prunery-worker")
     database, store = Database(settings.database_url), configured_store(settings)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     supervisor = Supervisor(Workplace(database, store, settings, stages), worker_id=name)
@@ -67,6 +69,7 @@ def run(settings: Settings, stages: Stages) -> int:
         liveness.stop()
         reconciler.stop()
         database.dispose()
+        stop_tracing()
 
 
 def _consume(celery: Celery, settings: Settings) -> int:

@@ -128,7 +128,9 @@ class Attempt:
             accelerators=self._accelerators,
             offline=offline,
         )
-        child = ChildProcess(module, environment=environment, folder=self._folder.scratch)
+        child = ChildProcess(
+            module, environment=environment, folder=self._folder.scratch, hear=self._heartbeat.log.hear
+        )
         watch = Watch(child, self._heartbeat, settings, preempted=self._preempted, deadline=self._deadline)
         return watch.run(Order(parameters, settings.child_memory_bytes))
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.db.database import Database
 from core.errors import DatabaseUnavailable, LeaseLost
+from core.jobs import logs
 from core.jobs.attempts import Renewal, Token
 from core.jobs.events import NewEvent
 from core.jobs.leases import renew
@@ -20,6 +21,7 @@ from core.jobs.states import Status
 from core.jobs.tables import Job
 from core.settings import Settings
 from pruning.events import Event
+from worker.joblog import AttemptLog
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ WRITE_SECONDS = 1.0
 
 LOOK_SECONDS = 2.0
 """How often a silent attempt looks whether it is to stop; a read, while a renewal is a write."""
+
+LOG_SECONDS = 5.0
+"""Least time between two writes of the attempt's log, which is written whole, with a renewal."""
 
 _NO_METRICS = ("phase", "fraction", "message")
 
@@ -41,7 +46,7 @@ class Heartbeat:
     Every database call is made in a thread of its own, so that a database that hangs can stop neither the
     supervision of the child nor the self-fence. `lost` says that the token is no longer valid,
     `cancel_requested` that the owner wants the job stopped, `pause_requested` that it is to rest; a pause may be
-    taken back.
+    taken back. `log` is written with the renewals.
     """
 
     def __init__(self, database: Database, token: Token, settings: Settings, *, claimed_at: float) -> None:
@@ -49,6 +54,8 @@ class Heartbeat:
         self._token = token
         self._settings = settings
         self._renewed_at = claimed_at
+        self._logged_at = float("-inf")
+        self.log = AttemptLog(settings)
         self._wake = threading.Condition()
         self._news: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._closing = False
@@ -117,14 +124,20 @@ class Heartbeat:
 
     def _renew(self) -> None:
         started, news = time.monotonic(), self._take()
+        tail = self.log.news() if started >= self._logged_at + LOG_SECONDS else None
         try:
             with self._database.write() as session:
                 renewal = renew_with(session, self._token, news, self._settings)
+                if tail is not None:
+                    logs.write(session, self._token.job_id, self._token.attempt, tail)
         except DatabaseUnavailable:
             with self._wake:
                 self._news.extendleft(reversed(news))
             raise
         self._renewed_at = started
+        if tail is not None:
+            self.log.written(tail)
+            self._logged_at = started
         self._hear(renewal)
 
     def _look(self) -> None:

@@ -6,7 +6,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,10 +21,17 @@ class ChildProcess:
 
     It leads its own session, so a signal to the worker's group does not reach it and one kill reaches all that
     it started. The thread that constructs it must be the one that supervises it: the child asks the kernel to
-    be killed when its parent THREAD ends (`worker.tether`).
+    be killed when its parent THREAD ends (`worker.tether`). `hear` gets all that it writes to stderr.
     """
 
-    def __init__(self, module: str, *, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        hear: Callable[[bytes], None] = lambda chunk: None,
+    ) -> None:
         command = [sys.executable, "-P", "-m", "worker.tether", str(os.getpid()), module]
         self._process = subprocess.Popen(  # noqa: S603 - modules of our own
             command,
@@ -38,6 +45,7 @@ class ChildProcess:
         self._downward, upward, self._stderr = _pipes(self._process)
         self._receiver = Receiver(upward.fileno())
         self._tail = b""
+        self._hear = hear
         os.set_blocking(self._stderr.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(upward, selectors.EVENT_READ)
@@ -102,6 +110,7 @@ class ChildProcess:
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._stderr.fileno(), 1 << 16):
                 self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+                self._hear(chunk)
             if self._stderr in self._selector.get_map():
                 self._selector.unregister(self._stderr)
 

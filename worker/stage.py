@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import IO, Any
 from pruning.events import Event, Events, ShouldStop, StopReason
 from worker.channel import Order, Outcome, decode, encode, outcome_message, read_order
 from worker.failures import classify
+from worker.narration import Narrator
 
 Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
 """What a stage module offers: (parameters, events, should_stop) -> a JSON result."""
@@ -27,7 +29,7 @@ Stage = Callable[[Mapping[str, Any], Events, ShouldStop], Any]
 def run_stage(stage: Stage) -> int:
     """Run one stage to its end; returns the exit code, 0 when the end was reported."""
     upward = _take_stdout()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    _log_to_stderr()
     # Not sys.stdin: the interpreter waits for its lock on the way out, and a thread sits in a read of it.
     pipe = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - a descriptor, open to the end
     line = pipe.readline()
@@ -50,6 +52,15 @@ def _work(stage: Stage, order: Order, events: Events, should_stop: ShouldStop) -
         return classify(error)
 
 
+def _log_to_stderr() -> None:
+    """Lines with the time in UTC; the worker keeps the last ones as the job's log."""
+    lines = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    lines.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(lines)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def _take_stdout() -> IO[bytes]:
     """Keep the pipe up to ourselves, uninherited, and let whatever libraries print go to stderr."""
     upward = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
@@ -69,6 +80,7 @@ class _Upward:
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._narrator = Narrator()
 
     def send(self, message: Mapping[str, Any]) -> None:
         line = memoryview(encode(message))
@@ -77,6 +89,7 @@ class _Upward:
                 line = line[self._pipe.write(line) :]
 
     def event(self, event: Event) -> None:
+        self._narrator.tell(event)
         self.send({"event": asdict(Event(event.type, _finite(event.data)))})
 
 

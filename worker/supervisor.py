@@ -8,10 +8,11 @@ from sqlalchemy.orm import Session
 
 from core.accounts.quotas import Quotas
 from core.errors import DatabaseUnavailable, LeaseLost
-from core.jobs import leases
+from core.jobs import leases, logs
 from core.jobs.attempts import Claim, JobError, Token
 from core.jobs.states import TERMINAL, RetryPolicy, Status
 from core.logs import log_about
+from core.tracing import span
 from core.workers.repository import WorkerRecord
 from pruning.events import Event
 from worker.attempt import Attempt, Finished, Workplace
@@ -66,8 +67,14 @@ class Supervisor:
         heartbeat = Heartbeat(
             self._workplace.database, token, self._workplace.settings, claimed_at=claimed_at
         )
-        ending = self._run(claim, heartbeat, preempted)
-        status = self._settle(token, heartbeat, ending)
+        with span(
+            "job attempt", parent=claim.traceparent, job_id=token.job_id, attempt=token.attempt
+        ) as traced:
+            ending = self._run(claim, heartbeat, preempted)
+            status = self._settle(token, heartbeat, ending)
+            traced.note(status=status or "lost")
+            if isinstance(ending, Failed):
+                traced.fail(ending.error.code)
         log.info("%s: attempt %d ends: %s", token.job_id, token.attempt, status or "it was lost")
         self._clean(token, status)
 
@@ -103,16 +110,20 @@ class Supervisor:
             return Failed(JobError(outcome.code, outcome.error_class, outcome.message, outcome.param))
 
     def _settle(self, token: Token, heartbeat: Heartbeat, ending: Ending | Finished) -> Status | None:
-        """Commit how the attempt ended, together with the child's last words.
+        """Commit how the attempt ended, together with the child's last news and lines.
 
         Tries again while the database does not answer and the lease holds. None: the job is no longer ours.
         """
         news = heartbeat.close()
+        heartbeat.log.close()
         while not isinstance(ending, Fenced) and not heartbeat.lost:
             try:
                 with self._workplace.database.write() as session:
                     self._write_news(session, token, news)
-                    return self._write_ending(session, token, ending)
+                    status = self._write_ending(session, token, ending)
+                    if (tail := heartbeat.log.news()) is not None:
+                        logs.write(session, token.job_id, token.attempt, tail)
+                    return status
             except LeaseLost:
                 return None
             except DatabaseUnavailable as error:

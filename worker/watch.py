@@ -13,6 +13,7 @@ from pruning.errors import ErrorClass
 from pruning.events import Event, EventType, StopReason
 from worker.channel import BrokenChannel, Order, Outcome, order_message, read_outcome, stop_message
 from worker.heartbeat import Heartbeat
+from worker.phases import Phases
 from worker.process import ChildProcess
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Watch:
         self._asked: StopReason | None = None
         self._kill_at = float("inf")
         self._outcome: Outcome | None = None
+        self._phases = Phases()
 
     def run(self, order: Order) -> Ending:
         """Give the order and stay until the child's whole group is dead; returns how it ended."""
@@ -97,6 +99,7 @@ class Watch:
             killed = Failed(JobError("internal_error", "bug", f"The job's process spoke nonsense: {error}"))
         finally:
             code = self._child.close()
+            self._phases.close()
         if killed is None or (isinstance(killed, Stopped) and self._outcome is not None):
             return self._ending(code)
         return killed
@@ -105,7 +108,9 @@ class Watch:
         for message in self._child.receive(timeout):
             self._heard_at = time.monotonic()
             if "event" in message:
-                self._heartbeat.tell(_read_event(message))
+                event = _read_event(message)
+                self._phases.tell(event)
+                self._heartbeat.tell(event)
             else:
                 self._outcome = read_outcome(message)
 

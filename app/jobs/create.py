@@ -1,33 +1,21 @@
-"""From a request to a queued job: find its inputs, plan it, refuse what cannot be done, write it once."""
+"""From a request that can be done to a queued job, written once."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from app.datasets.complete import summarise_files
-from app.jobs.references import FoundDataset, FoundModel, find_dataset, find_model
+from app.jobs.propose import Proposal, propose
 from app.jobs.request import JobRequest
-from app.jobs.schemas import Choice
-from app.jobs.teacher import check_tokenizers
-from app.jobs.views import choice, job_view
+from app.jobs.views import job_view
 from app.services import Services
 from core.accounts import quotas
 from core.accounts.repository import Caller
-from core.assets.files import FileRecord
-from core.assets.repository import files_of
-from core.assets.tables import Dataset
 from core.audit import log as audit
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
 from core.queues import queue_for
-from pruning.data.rows import DataSummary
-from pruning.planning.families import family_of
-from pruning.planning.plan import Plan, resolve
-from pruning.planning.settle import choose, settle
-from pruning.planning.shape import ModelShape
-from pruning.planning.teacher import check_teacher
-from pruning.spec import Columns, PruneSpec
+from core.tracing import traceparent
 
 ROUTE = "/v1/jobs"
 
@@ -40,25 +28,6 @@ class Created:
     replayed: bool = False
 
 
-@dataclass(frozen=True)
-class _Proposal:
-    model: FoundModel
-    teacher: FoundModel | None
-    dataset: FoundDataset
-    spec: PruneSpec
-    plan: Plan | None
-
-    @property
-    def plan_json(self) -> dict[str, Any] | None:
-        return None if self.plan is None else self.plan.model_dump(mode="json", exclude={"spec"})
-
-
-def propose(services: Services, caller: Caller, request: JobRequest) -> Choice:
-    """What the request would come to; writes nothing."""
-    proposal = _propose(services, caller, request)
-    return choice(proposal.spec, proposal.plan_json)
-
-
 def create(
     services: Services, caller: Caller, request: JobRequest, idempotency_key: str | None, base: str
 ) -> Created:
@@ -66,62 +35,17 @@ def create(
     repeatable = _repeatable(caller, request, idempotency_key)
     if repeatable is not None and (known := _known(services, repeatable)) is not None:
         return known
-    created = _write(services, caller, request, _propose(services, caller, request), repeatable, base)
+    created = _write(services, caller, request, propose(services, caller, request), repeatable, base)
     if not created.replayed:
         services.doorbell.ring(_queue(request))
     return created
-
-
-def _propose(services: Services, caller: Caller, request: JobRequest) -> _Proposal:
-    owner_id = caller.owner_id
-    model = find_model(services, owner_id, request.model, "/model")
-    asked = request.teacher
-    teacher = None if asked is None else find_model(services, owner_id, asked, "/teacher")
-    dataset = find_dataset(services, owner_id, request.dataset)
-    spec, plan = request.spec(), None
-    if dataset.row is None or dataset.row.summary is None:
-        _check_without_data(spec, model, teacher)
-    else:
-        summary = _summary(services, dataset.row, spec.columns)
-        plan = resolve(
-            spec.model_copy(update={"columns": summary.named}),
-            model.config,
-            summary,
-            teacher=teacher.config if teacher else None,
-        )
-        spec = plan.spec
-    if teacher is not None:
-        check_tokenizers(services, owner_id, model, teacher)
-    return _Proposal(model, teacher, dataset, spec, plan)
-
-
-def _summary(services: Services, dataset: Dataset, columns: Columns) -> DataSummary:
-    """What the dataset holds; read again when the request names other columns than its completion did."""
-    summary = DataSummary.model_validate(dataset.summary)
-    asked = columns.model_dump(exclude_none=True)
-    if all(getattr(summary, column) == name for column, name in asked.items()):
-        return summary
-    with services.database.read() as session:
-        rows = files_of(session, dataset)
-    files = [FileRecord(row.name, row.bytes, row.sha256) for row in rows]
-    return summarise_files(services, files, columns)
-
-
-def _check_without_data(spec: PruneSpec, model: FoundModel, teacher: FoundModel | None) -> None:
-    """What can be refused while the dataset is still on the hub; the worker plans the rest when it has it."""
-    shape = ModelShape.from_config(model.config)
-    if spec.prunes and spec.method != "auto":
-        family = family_of(model.config)
-        settle(spec, choose(spec, trained=True, family=family), family, shape, trained=True)
-    if teacher is not None:
-        check_teacher(spec, model.config, teacher.config)
 
 
 def _write(
     services: Services,
     caller: Caller,
     request: JobRequest,
-    proposal: _Proposal,
+    proposal: Proposal,
     repeatable: idempotency.Request | None,
     base: str,
 ) -> Created:
@@ -149,6 +73,7 @@ def _write(
             gpu_memory_gib=request.gpu_memory_gib or 0,
             priority=request.priority,
             metadata=dict(request.metadata),
+            traceparent=traceparent(),
             run_timeout_seconds=request.timeout_s or settings.run_timeout_seconds,
         )
         job = repository.create(session, caller.owner_id, new)

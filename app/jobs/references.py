@@ -27,12 +27,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model's config.json, how the reply names the model, and exactly one of id, job and hub."""
+    """A model's config.json, how the reply names the model, and exactly one of id, job and hub.
+
+    `parameters` is how many its files hold, where they were looked at.
+    """
 
     config: Json
     shown: Json
     model_id: str | None = None
     job_id: str | None = None
+    parameters: int | None = None
     hub: HubModelInfo | None = None
 
     def stored(self, session: Session, owner_id: str) -> str | None:
@@ -73,7 +77,8 @@ def find_model(
     with services.database.read() as session:
         model = assets.get(session, Model, owner_id, reference)
     _require_complete(model, pointer)
-    return FoundModel(model.config or {}, {"id": model.id}, model_id=model.id)
+    shown = {"id": model.id}
+    return FoundModel(model.config or {}, shown, model_id=model.id, parameters=model.parameters)
 
 
 def find_dataset(services: Services, owner_id: str, reference: str | HubDataset) -> FoundDataset:
@@ -114,4 +119,5 @@ def _of_job(services: Services, owner_id: str, job_id: str, pointer: str) -> Fou
             remedy="Use its original model, or make it with allocation native.",
             code="uneven_model",
         )
-    return FoundModel(config, {"job": job_id}, job_id=job_id)
+    parameters = ((job.report or {}).get("after") or {}).get("parameters")
+    return FoundModel(config, {"job": job_id}, job_id=job_id, parameters=parameters)

@@ -5,6 +5,7 @@ from zlib import crc32
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.access import needs
 from app.deps import Asker, Door, IdempotencyKey, JobId, JsonBody
@@ -13,6 +14,7 @@ from app.http.links import base_url
 from app.http.pagination import Cursor, Limit, Listing, listing
 from app.http.problem import Responses, problems
 from app.jobs import create, views
+from app.jobs.propose import propose
 from app.jobs.request import JobRequest
 from app.jobs.schemas import Choice, JobView
 from app.services import Services
@@ -22,6 +24,21 @@ from core.jobs import repository
 from core.jobs.forecast import Outlook
 from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job
+
+
+class _JobPath(Convertor[str]):
+    """Any id but `plan`, which is an address of its own."""
+
+    regex = "(?!plan$)[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("job", _JobPath())
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[needs(Scope.JOBS_READ, Scope.JOBS_WRITE)])
 
@@ -81,7 +98,8 @@ def create_job(
     """
     base = base_url(request, services.settings)
     if validate_only:
-        return JSONResponse(create.propose(services, caller, body).model_dump(mode="json"))
+        proposal = propose(services, caller, body)
+        return JSONResponse(views.choice(proposal.spec, proposal.plan_json).model_dump(mode="json"))
     created = create.create(services, caller, body, idempotency_key, base)
     headers = {"Location": f"{base}/v1/jobs/{created.document['id']}", "Retry-After": POLL_SECONDS}
     if created.replayed:
@@ -121,7 +139,7 @@ def list_jobs(
 
 
 @router.get(
-    "/{job_id}",
+    "/{job_id:job}",
     operation_id="get_job",
     summary="Get a job",
     response_model=JobView,
@@ -198,7 +216,7 @@ def cancel_job(request: Request, services: Door, caller: Asker, job_id: JobId) -
 
 
 @router.delete(
-    "/{job_id}",
+    "/{job_id:job}",
     status_code=204,
     operation_id="delete_job",
     summary="Delete a job and its results",

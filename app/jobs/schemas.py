@@ -52,6 +52,7 @@ class Urls(BaseModel):
     cancel: str
     events: str
     metrics: str
+    log: str
     artifacts: str
     archive: str
     manifest: str

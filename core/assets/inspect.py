@@ -28,6 +28,8 @@ TOKENIZERS = ({"tokenizer.json"}, {"vocab.txt"}, {"vocab.json", "merges.txt"})
 _PART = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 MAX_LABELS = 10_000
 _CODE = {"auto_map", "custom_pipelines"}
+_NUMBERS = {"F64", "F32", "F16", "BF16"}
+"""Types of parameters; integers are positions and the like, which some old files hold."""
 _KERNELS = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
 """Fields whose values may name a repository of kernels."""
 
@@ -57,7 +59,7 @@ def model_complete(files: Mapping[str, Path]) -> ModelInfo:
     if INDEX in objects:
         _check_index(objects[INDEX], weights)
     tensors = [tensor for header in weights.values() for tensor in header.values()]
-    parameters = sum(tensor.elements for tensor in tensors)
+    parameters = sum(tensor.elements for tensor in tensors if tensor.dtype in _NUMBERS)
     _check_weights(config, parameters)
     return ModelInfo(config, model_type, parameters)
 

@@ -34,6 +34,7 @@ class Claim:
     dataset_id: str
     run_timeout_seconds: float
     capacity_retries: int
+    traceparent: str | None
 
     @property
     def previous_attempts(self) -> range:

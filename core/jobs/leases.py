@@ -67,6 +67,7 @@ def claim(
         dataset_id=job.dataset_id,
         run_timeout_seconds=job.run_timeout_seconds,
         capacity_retries=job.capacity_retries,
+        traceparent=job.traceparent,
     )
 
 

@@ -20,7 +20,7 @@ from core.jobs.changes import change
 from core.jobs.events import NewEvent
 from core.jobs.fairness import turn
 from core.jobs.states import ACTIVE, TERMINAL, Action, IllegalTransition, Status, transition
-from core.jobs.tables import IdempotencyKey, Job, JobEvent
+from core.jobs.tables import IdempotencyKey, Job, JobEvent, JobLog
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class NewJob:
     gpus: int = 0
     gpu_memory_gib: int = 0
     metadata: Json | None = None
+    traceparent: str | None = None
 
 
 def create(session: Session, owner_id: str, new: NewJob) -> Job:
@@ -79,6 +80,7 @@ def create(session: Session, owner_id: str, new: NewJob) -> Job:
         turn=turn(at, new.priority),
         metadata_=new.metadata or {},
         run_timeout_seconds=new.run_timeout_seconds,
+        traceparent=new.traceparent,
         created_at=at,
         updated_at=at,
     )
@@ -163,6 +165,7 @@ def delete(session: Session, owner_id: str, job_id: str) -> None:
     if user := session.scalars(users).one_or_none():
         raise Conflict(f"The result of {job_id} is used by {user}, which is not over yet.", code="in_use")
     session.execute(sql_delete(JobEvent).where(JobEvent.job_id == job_id))
+    session.execute(sql_delete(JobLog).where(JobLog.job_id == job_id))
     session.execute(sql_delete(Artifact).where(Artifact.job_id == job_id))
     session.execute(sql_delete(IdempotencyKey).where(IdempotencyKey.job_id == job_id))
     session.delete(job)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Enum, ForeignKey, Index, String, text
+from sqlalchemy import Enum, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, Json
@@ -32,7 +32,8 @@ class Job(Base):
     `queue` says who may run it (see `core.queues`), with `gpus` of at least `gpu_memory_gib` each on a worker
     that has any. A higher `priority` goes first; `turn` is when it would have been queued to be as far without
     one, in seconds since 1970 (see `core.jobs.fairness`). `device_seconds` is how long it held devices, as far
-    as that is counted: until `charged_at`, while an attempt runs.
+    as that is counted: until `charged_at`, while an attempt runs. `traceparent` is the trace of
+    the request that made it (W3C Trace Context), where requests are traced.
     """
 
     __tablename__ = "jobs"
@@ -96,6 +97,7 @@ class Job(Base):
     updated_at: Mapped[datetime]
     version: Mapped[int] = mapped_column(default=1)
     event_seq: Mapped[int] = mapped_column(default=0)
+    traceparent: Mapped[str | None] = mapped_column(String(64))
 
 
 class JobEvent(Base):
@@ -110,6 +112,18 @@ class JobEvent(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     type: Mapped[str] = mapped_column(String(32))
     data: Mapped[Json]
+    at: Mapped[datetime]
+
+
+class JobLog(Base):
+    """The last lines that the processes of one attempt wrote; `bytes` counts all that they wrote."""
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(Text)
+    bytes: Mapped[int]
     at: Mapped[datetime]
 
 

@@ -71,7 +71,7 @@ def count(
             _layer(shape, heads, neurons, left * shape.layers / dense)
             for (heads, neurons), left in zip(sizes, per_layer, strict=True)
         ],
-        bytes=_tensor_bytes(model),
+        bytes=tensor_bytes(model),
     )
     if plan.target_measure != "latency":
         _check_target(found.removed[plan.target_measure], plan, ratio, shape.layers * shape.heads - heads)
@@ -170,5 +170,6 @@ def _layer(shape: ModelShape, heads: int, neurons: int, weights: float) -> Layer
     )
 
 
-def _tensor_bytes(model: PreTrainedModel) -> int:
-    return sum(tensor.nbytes for tensor in model.state_dict().values())
+def tensor_bytes(model: PreTrainedModel) -> int:
+    """Bytes of all tensors that a model stores; tied ones are stored once."""
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}.values())

@@ -3,25 +3,23 @@
 Imports no torch: the API plans every request before it is queued.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 from pruning.data.labels import labels_for
 from pruning.data.rows import DataSummary
-from pruning.errors import InvalidSpec, TargetUnreachable
+from pruning.errors import InvalidSpec
 from pruning.granularity import Granularity
 from pruning.options import Model
-from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import largest_ratio, neuron_step, total_cost
+from pruning.planning.costs import neuron_step, total_cost
 from pruning.planning.devices import check_devices
-from pruning.planning.even import check_even
 from pruning.planning.families import family_of
 from pruning.planning.family import Family
 from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
+from pruning.planning.notices import result_kind, warnings
 from pruning.planning.parameters import bounds
+from pruning.planning.reach import reach, turning_lengths
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
@@ -89,19 +87,19 @@ def resolve(
     settled = settled.model_copy(update={"task": task, "doc_stride": doc_stride(spec, task)})
     measure = settled.target_measure or "weights"
     mean = length or _guess_length(spec, data)
-    known = [mean] if length else _lengths(spec, shape)
+    known = [mean] if length else turning_lengths(spec, shape)
     shapes = [
         replace(shape, parameters=count) for count in (parameters and [parameters]) or bounds(config, shape)
     ]
     shape = shapes[0]
-    reach = _reach(settled, chosen, shapes, known)
+    most = reach(settled, chosen, shapes, known)
     dense = None if measure == "latency" else total_cost(shape, measure, mean)
     ratio = settled.target_ratio
     return Plan(
         spec=settled,
         task=task,
         method=settled.method,
-        kind=_kind(settled),
+        kind=result_kind(settled),
         target_measure=measure,
         trained_head=trained,
         shape=shape,
@@ -111,8 +109,8 @@ def resolve(
         neuron_step=neuron_step(shape, Granularity.parse(spec.granularity), settled.round_to or 1),
         cost_before=dense,
         cost_after=None if dense is None or ratio is None else dense * (1 - ratio),
-        largest_ratio=reach,
-        warnings=_warnings(settled, data),
+        largest_ratio=most,
+        warnings=warnings(settled, data),
     )
 
 
@@ -179,108 +177,3 @@ def _guess_length(spec: PruneSpec, data: DataSummary) -> float:
     if data.layout == "lines":
         return float(spec.max_length)
     return min(max(1.0, data.mean_characters / CHARACTERS_PER_TOKEN), float(spec.max_length))
-
-
-def _lengths(spec: PruneSpec, shape: ModelShape) -> list[float]:
-    """The lengths where the reach can be largest or smallest: it is monotone between them."""
-    longest = float(spec.max_length)
-    return [1.0, min(max(1.0, shape.turning_length), longest), longest]
-
-
-def _reach(
-    spec: PruneSpec, chosen: MethodInfo | None, shapes: list[ModelShape], lengths: list[float]
-) -> float | None:
-    """The largest ratio that holds for every one of the shapes and lengths; refuses a target that none of them allows.
-
-    None for a latency: what a unit costs is measured by the job.
-    """
-    if chosen is None:
-        return 0.0
-    if spec.target_measure == "latency":
-        return None
-    granularity = Granularity.parse(spec.granularity)
-    ratios = [
-        largest_ratio(
-            shape,
-            granularity,
-            spec.target_measure or "weights",
-            length,
-            allocation=spec.allocation,
-            empties_sublayers=chosen.empties_sublayers,
-            step=neuron_step(shape, granularity, spec.round_to or 1),
-        )
-        for shape in shapes
-        for length in lengths
-    ]
-    nearest = max(0.0, math.floor(min(ratios) * 1e4) / 1e4)
-    if spec.ratio > max(ratios):
-        raise TargetUnreachable(
-            f"target_ratio {spec.target_ratio} of {spec.target_measure} is out of reach for this model: "
-            f"{chosen.name} with {spec.granularity} and allocation {spec.allocation} can remove {nearest}.",
-            nearest=nearest,
-            remedy=f"The nearest reachable target_ratio is {nearest}.",
-        )
-    if spec.allocation == "native" and shapes[0].free_heads:
-        _check_even(spec, shapes, lengths)
-    return nearest
-
-
-def _check_even(spec: PruneSpec, shapes: list[ModelShape], lengths: list[float]) -> None:
-    """Refuse a target that layers of one size cannot meet, whichever of the shapes and lengths is the real one."""
-    refusals = []
-    for shape, length in product(shapes, lengths):
-        try:
-            check_even(spec, shape, length)
-        except TargetUnreachable as refusal:
-            refusals.append(refusal)
-    if len(refusals) == len(shapes) * len(lengths):
-        raise refusals[0]
-
-
-def _kind(spec: PruneSpec) -> ResultKind:
-    if not spec.prunes:
-        return "dense"
-    granularity = Granularity.parse(spec.granularity)
-    if granularity.removable or spec.fills:
-        return "shrunk"
-    return "mixed" if granularity.mixed else "zeros"
-
-
-def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
-    found = []
-    if _kind(spec) == "zeros":
-        text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
-        found.append(Notice(code="zeros_only", message=text))
-    if _kind(spec) == "mixed":
-        where = "the attention" if spec.granularity.startswith("hybrid") else "what is left"
-        text = f"{spec.granularity} leaves zeros in {where}: only what is removed makes it faster."
-        found.append(Notice(code="zeros_left", message=text))
-    if spec.fills:
-        text = (
-            f"fill makes weights of all zeros in what is left: the result has less than {spec.target_ratio} of its "
-            "weights removed."
-        )
-        found.append(Notice(code="filled", message=text))
-    if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
-        text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
-        if spec.granularity == "structured":
-            text += " With allocation native a plain load is small and fast."
-        found.append(Notice(code="remote_code", message=text))
-    if spec.max_quality_drop is not None:
-        found += _coarse(spec.max_quality_drop, spec, data)
-    if not data.splits.get("validation"):
-        text = "The dataset has no validation split: a part of the training rows is held out."
-        found.append(Notice(code="no_validation", message=text))
-    return tuple(found)
-
-
-def _coarse(drop: float, spec: PruneSpec, data: DataSummary) -> list[Notice]:
-    """A warning where one row more or less is worth more than may be lost."""
-    held_out = data.splits.get("validation") or data.splits["train"] * spec.evaluate.validation_fraction
-    rows = min(max(1, int(held_out) // 2), spec.evaluate.max_rows or math.inf)
-    if drop >= 100 / rows:
-        return []
-    text = (
-        f"Cuts are compared on {rows} rows: one of them is about {100 / rows:.2g} points, more than {drop:g}."
-    )
-    return [Notice(code="coarse_metric", message=text)]

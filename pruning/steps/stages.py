@@ -16,6 +16,7 @@ from safetensors.torch import load_model, save_file, save_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pruning.delivery.count import tensor_bytes
 from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
 from pruning.events import Event
@@ -80,7 +81,7 @@ def judge(
             "metrics": found.metrics,
             "parameters": model.num_parameters(),
             "weights": sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values()),
-            "bytes": sum(tensor.nbytes for tensor in model.state_dict().values()),
+            "bytes": tensor_bytes(model),
         }
         job.steps.save(name, result)
         for metric, value in found.metrics.items():

@@ -35,8 +35,8 @@ ACTIONS = {
     "revoke_key": "key.revoke",
 }
 """What each operation that changes something leaves in the log."""
-UNRECORDED = {"upload_part"}
-"""Whose changes nobody sees before the next operation, which is recorded."""
+UNRECORDED = {"upload_part", "plan_job"}
+"""A part is seen by nobody before the next operation, which is recorded; a plan changes nothing."""
 
 
 def log(service: Service, **query: Any) -> list[dict[str, Any]]:

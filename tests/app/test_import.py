@@ -1,6 +1,7 @@
 """The door opens quickly: without torch, the engine's libraries, or the worker."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -23,3 +24,12 @@ def test_importing_the_application_loads_no_engine() -> None:
     assert not (NEVER | LATER) & set(result["modules"])
     # Two seconds on a quiet machine; tests share theirs with others.
     assert result["seconds"] < 20
+
+
+def test_tracing_loads_nothing_until_it_is_asked_for() -> None:
+    script = "import json, sys, core.tracing; core.tracing.start_tracing('x'); print(json.dumps(sorted(sys.modules)))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not [name for name in json.loads(done.stdout) if name.startswith("opentelemetry")]

@@ -18,7 +18,15 @@ BODIES: dict[str, bytes] = {"put": b"{}", "patch": b"{}"}
 JSON = {"Content-Type": "application/json"}
 
 
-MAKERS = {"create_upload", "create_webhook", "create_model", "create_dataset", "create_job", "create_key"}
+MAKERS = {
+    "plan_job",
+    "create_upload",
+    "create_webhook",
+    "create_model",
+    "create_dataset",
+    "create_job",
+    "create_key",
+}
 """Operations that change something and name no object in their path: what they make is the caller's own."""
 
 

@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import delete, update
 
 from client import PruneryClient
+from core.jobs import logs
 from core.jobs.events import NewEvent
+from core.jobs.logs import Tail
 from core.signing.tables import Signature
 from core.workers.repository import WorkerRecord, beat, leave
 from core.workers.tables import Worker
@@ -173,3 +175,44 @@ def test_the_workers_are_listed(online: Prunery, api: Api) -> None:
     assert "gpu, cpu" in out
     assert "0, 1" in out
     assert "2026-08-01 12:00:00 stale" in out
+
+
+def test_the_log_is_shown_as_it_is(online: Prunery, api: Api, job: str) -> None:
+    assert online("log", job) == (0, "", "")
+    claimed = api.take(job)
+    with api.database.write() as session:
+        logs.write(session, job, claimed.token.attempt, Tail("[red]one[/red]\ntwo\n", 19))
+    assert online("log", job) == (0, "[red]one[/red]\ntwo\n", "")
+    assert online("log", job, "--bytes", "5", "--attempt", "1") == (0, "two\n", "")
+    code, _, err = online("log", job, "--attempt", "2")
+    assert (code, "no log of attempt 2" in err) == (2, True)
+    api.succeed(claimed)
+
+
+def test_a_plan_is_shown_and_makes_no_job(online: Prunery, model_folder: Path, dataset_file: Path) -> None:
+    given = ("plan", "--model", str(model_folder), "--dataset", str(dataset_file), "--granularity", "head")
+    code, out, err = online(*given, "--ratio", "0.3", "--method", "magnitude")
+    assert code == 0, err
+    assert "magnitude, head, sequence-classification: 0.3 removed of flops" in out
+    assert "within a factor of 2" in out
+    assert "at an assumed 20 GFLOP/s" in out
+    assert "warning: The dataset has no validation split" in err
+    code, out, err = online(*given, "--ratio", "0.3", "--method", "kprune", "--json")
+    found = json.loads(out)
+    assert (code, found["duration"]["seconds"]) == (0, None)
+    (heads,) = found["forecast"]["units"]
+    assert heads["removed"]["least"] == heads["removed"]["most"] > 0
+    sizes = found["forecast"]["before"]["parameters"]
+    assert sizes["least"] == sizes["most"]  # the files hold the head that the task needs
+    assert "job_" not in out
+
+
+def test_a_plan_out_of_reach_shows_the_nearest(
+    online: Prunery, model_folder: Path, dataset_file: Path
+) -> None:
+    given = ("plan", "--model", str(model_folder), "--dataset", str(dataset_file))
+    code, out, err = online(*given, "--ratio", "0.999", "--method", "kprune")
+    assert code == 1
+    assert "out of reach: target_ratio 0.999 of flops" in err
+    nearest = err.split("nearest reachable target_ratio is ")[1].split(".\n")[0]
+    assert f"{nearest} removed of flops" in out

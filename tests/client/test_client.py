@@ -9,8 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client import ApiProblem, Job, NotVerified, PruneryClient, UploadBroken, WaitTimeout
+from client import ApiProblem, Job, Log, NotVerified, PruneryClient, UploadBroken, WaitTimeout
+from core.jobs import logs
 from core.jobs.events import NewEvent
+from core.jobs.logs import Tail
 from core.workers.repository import WorkerRecord, beat, leave
 from tests.support.api import RESULT, Api
 
@@ -232,3 +234,24 @@ def test_a_running_job_has_no_artifacts_yet(client: PruneryClient, submit: Submi
     with pytest.raises(ApiProblem):
         client.download_archive(submit().id, tmp_path / "model.tar")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_log(client: PruneryClient, api: Api, submit: Submit) -> None:
+    job_id = submit(priority=99).id
+    assert client.log(job_id) == Log(attempt=0, bytes=0, text="")
+    claimed = api.take(job_id)
+    with api.database.write() as session:
+        logs.write(session, job_id, claimed.token.attempt, Tail("one\ntwo\n", 8))
+    assert client.log(job_id, attempt=1, max_bytes=5) == Log(attempt=1, bytes=8, text="two\n")
+    api.succeed(claimed)
+
+
+def test_a_plan_is_typed(client: PruneryClient, assets: tuple[str, str]) -> None:
+    plan = client.plan(*assets, 0.5, method="kprune")
+    assert (plan.target.reachable, plan.method) == (True, "kprune")
+    assert plan.forecast is not None
+    assert plan.forecast.after is not None
+    assert plan.forecast.after.weights.most < plan.forecast.before.weights.least
+    assert [group.unit for group in plan.forecast.units] == ["head", "neuron"]
+    assert plan.duration is not None
+    assert not client.plan(*assets, 0.999, method="kprune").target.reachable

@@ -15,6 +15,7 @@ from pruning.options import Distill, Finetune, Recover
 from pruning.report import Report
 from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import lines, write_jsonl
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import save_tiny
 from tests.support.workclock import WorkClock
 
@@ -49,6 +50,7 @@ def test_layers_of_one_size_are_as_fast_as_asked(tmp_path: Path) -> None:
             data,
             out,
         )
+    assert assert_foreseen(report, model, data).after is None
     found = report.latency_target
     assert found is not None
     assert [point.count for point in found.table.heads] == [1, 2, 3]
@@ -70,6 +72,7 @@ def test_a_llama_of_one_size_that_learns_from_its_dense_self(tmp_path: Path) -> 
     with pytest.raises(Killed):
         prune(spec, model, data, out, kill_at_recovery)
     report = prune(spec, model, data, out)
+    assert_foreseen(report, model, data)
     quality = report.quality
     assert (report.plan["task"], report.kind) == ("causal-lm", "shrunk")
     assert (quality.primary, quality.lower_is_better) == ("perplexity", True)
@@ -116,6 +119,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
 
 def test_a_gpt2_with_blocks_of_zeros_and_fewer_neurons(gpt2: tuple[Path, Report]) -> None:
     folder, report = gpt2
+    assert_foreseen(report, folder / "model", folder / "data")
     assert (report.kind, report.quality.rows) == ("mixed", 5)
     assert report.load_check.differences.keys() == {"plain", "remote_code"}
     assert report.delivered["weights"] == pytest.approx(0.5, abs=0.01)
@@ -139,5 +143,6 @@ def test_a_dense_opt_is_fine_tuned(tmp_path: Path) -> None:
         device="cpu",
     )
     report = prune(spec, model, data, tmp_path / "out")
+    assert_foreseen(report, model, data)
     assert report.quality.after["perplexity"] < report.quality.before["perplexity"]
     assert "# Fine-tuned decoder" in (tmp_path / "out" / "README.md").read_text()

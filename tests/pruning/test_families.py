@@ -11,6 +11,7 @@ from pruning.events import Event
 from pruning.options import Recover
 from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import write_dataset
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import save_tiny
 
 CASES = [
@@ -51,6 +52,7 @@ def test_a_job_that_was_killed_delivers_what_was_asked(
     with pytest.raises(Killed):
         prune(spec, model, data, tmp_path / "out", kill_at_recovery)
     report = prune(spec, model, data, tmp_path / "out")
+    assert_foreseen(report, model, data)
     assert report.load_check.differences.keys() == {"plain", "remote_code"}
     assert report.equality is not None
     assert report.equality < 1e-5

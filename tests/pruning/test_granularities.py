@@ -18,6 +18,7 @@ from pruning.planning.costs import ModelShape, total_cost, unit_costs
 from pruning.report import Report
 from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import write_dataset
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import tiny_model, tiny_tokenizer
 
 Inputs = tuple[Path, Path]
@@ -43,6 +44,7 @@ def _run(inputs: Inputs, out: Path, **request: Any) -> tuple[Report, PreTrainedM
     fields = {"method": "magnitude", "target_measure": "weights", "max_length": 32, "device": "cpu"}
     spec = PruneSpec(**fields | {"evaluate": Evaluation(latency=False)} | request)
     report = prune(spec, *inputs, out)
+    assert_foreseen(report, *inputs)
     shape = ModelShape.from_config(report.plan["shape"] | _CONFIG)
     unit = max(unit_costs(shape, Granularity.parse(spec.granularity), "weights", 1.0))
     dense = total_cost(shape, "weights", 1.0)
@@ -133,7 +135,9 @@ FILLED = PruneSpec(
 def filled(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     """The folder and the report of a job that ran through."""
     out = tmp_path_factory.mktemp("filled")
-    return out, prune(FILLED, *inputs, out)
+    report = prune(FILLED, *inputs, out)
+    assert_foreseen(report, *inputs)
+    return out, report
 
 
 class TestFill:

@@ -16,6 +16,7 @@ from pruning.model.layers import prunable_linears
 from pruning.planning.families import AUTO_CLASSES
 from pruning.spec import Evaluation, PruneSpec
 from tests.support.data import lines, write_dataset, write_jsonl
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import save_tiny
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -55,6 +56,7 @@ def test_a_job_that_was_killed_delivers_what_was_asked(
     with pytest.raises(Killed):
         prune(spec, model, data, out, killer(out))
     report = prune(spec, model, data, out)
+    assert_foreseen(report, model, data)
     assert report.kind == "zeros"
     assert report.delivered["weights"] == pytest.approx(0.5, abs=1e-4)
     assert report.details["memory"]["expected_host_bytes"] > 0

@@ -12,6 +12,7 @@ from pruning.report import Report
 from pruning.spec import Evaluation, PruneSpec
 from pruning.steps.checkpoint import file_sha256
 from tests.support.data import write_dataset
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import save_tiny, save_untrained
 
 STEPS = ["load", "finetune", "before", "prune", "pruned", "shrink", "recover", "after", "export", "measure"]
@@ -66,8 +67,9 @@ class TestWholeJob:
         told = [event.data["fraction"] for event in whole[2] if event.type == "progress"]
         assert told == sorted(told)
 
-    def test_the_report_says_what_was_done(self, whole):
+    def test_the_report_says_what_was_done_and_foreseen(self, whole, inputs):
         out, report, _ = whole
+        assert_foreseen(report, *inputs)
         assert Report.model_validate_json((out / "report.json").read_text()) == report
         assert (report.kind, report.measure, report.method) == ("shrunk", "flops", "magnitude")
         assert 0.5 <= report.delivered["flops"] < 0.57

@@ -13,6 +13,7 @@ from pruning.spec import Evaluation, PruneSpec
 from pruning.steps import search
 from pruning.steps.stages import judge
 from tests.support.data import write_dataset
+from tests.support.foreseen import assert_foreseen
 from tests.support.models import save_tiny, save_untrained
 from tests.support.workclock import WorkClock
 
@@ -49,6 +50,7 @@ class TestParameters:
     def test_the_export_lacks_what_was_asked(self, inputs, tmp_path):
         report = prune(request(target_ratio=0.1, target_measure="parameters"), *inputs, tmp_path)
         dense = AutoModelForSequenceClassification.from_pretrained(inputs[0]).num_parameters()
+        assert_foreseen(report, *inputs)
         left = report.load_check.parameters["remote_code"]  # as a stranger counts them
         assert report.delivered["parameters"] == pytest.approx(1 - left / dense, abs=1e-12)
         head = 4 * 32 * 8 + 3 * 8

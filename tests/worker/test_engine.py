@@ -10,7 +10,9 @@ from core.assets import repository as assets
 from core.assets.hub import HubClient
 from core.assets.tables import AssetStatus
 from core.jobs.states import Status
+from pruning.report import Report
 from tests.support.data import write_dataset
+from tests.support.foreseen import assert_foreseen
 from tests.support.hub_server import HubServer, Repository, hub_server
 from tests.support.models import save_tiny
 from tests.support.workers import Workplace as Place
@@ -67,7 +69,7 @@ def refer(place: Place, hub: HubServer) -> dict[str, Any]:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("model", "dataset")
 def test_a_model_of_the_hub_is_fetched_pruned_and_published(
-    place: Place, supervisor: Supervisor, hub_server: HubServer
+    place: Place, supervisor: Supervisor, hub_server: HubServer, tmp_path: Path
 ) -> None:
     inputs = refer(place, hub_server)
     job_id = place.submit(job={"spec": SPEC, "run_timeout_seconds": 300.0, **inputs})
@@ -82,6 +84,8 @@ def test_a_model_of_the_hub_is_fetched_pruned_and_published(
     assert {"model/config.json", "report.json", "plan.json", "README.md"} <= names
     assert ready.status == AssetStatus.READY
     assert ready.parameters
+    need = assert_foreseen(Report.model_validate(job.report), tmp_path / "model", tmp_path / "dataset").memory
+    assert 1 / need.factor < job.report["peak_memory_bytes"] / (need.libraries + need.job) < need.factor
     phases = [data["phase"] for data in place.events(job_id, "phase")]
     assert phases[:2] == ["fetching", "fetching"]
     assert "exporting" in phases
