@@ -108,7 +108,8 @@ class Search(Model):
 
     Quality is the task's own metric on `rows` rows of `split` that the reported quality does not use. `chosen` is the
     largest ratio that was within; no candidate above it was, unless it is as near to `reach`, the most that can be
-    removed, as the number of candidates allows. `candidates` are in the order in which they were tried.
+    removed, as the number of candidates allows. `candidates` are in the order in which they were tried, `frontier` has
+    those of them that no larger cut matches in quality, smallest first.
     """
 
     max_drop: float
@@ -119,6 +120,7 @@ class Search(Model):
     reach: float
     chosen: float
     candidates: tuple[Candidate, ...]
+    frontier: tuple[Candidate, ...] = ()
 
 
 class LoadCheck(Model):

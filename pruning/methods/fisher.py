@@ -84,9 +84,10 @@ class Fisher(Method):
             stream = Stream(ends, batches, pulse.beat, bf16=context.spec.precision == "bf16")
             if not steps.chosen:
                 pulse.begin("measuring", 2.0 * sum(site.sublayer.work for site in sites))
-                steps.chosen = self._choose(
-                    context, sites, groups, self._gradients(context, sites, stream, len(draw))
+                gradients = context.measured(
+                    "gradients", lambda: self._gradients(context, sites, stream, len(draw))
                 )
+                steps.chosen = self._choose(context, sites, groups, gradients)
             masks = {name: mask for name, mask in steps.chosen.items() if name in groups}
             fuller = {name: steps.chosen[_FULLER + name] for name in groups}
             if self.settings.rescale:

@@ -4,7 +4,7 @@
 combination of its two rankings and the scaling of what stays are ours, as told below.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 from torch import Tensor
@@ -19,7 +19,6 @@ from pruning.knowledge.steps import Steps
 from pruning.knowledge.stream import Ends, Stream
 from pruning.masking.masks import kept_units
 from pruning.masking.rungs import keep_units
-from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome
 
 
@@ -74,7 +73,9 @@ class KCM(Method):
             stream = Stream(ends, batches, pulse.beat, bf16=context.spec.precision == "bf16")
             if not steps.chosen:
                 pulse.begin("measuring", 2.0 * sum(site.sublayer.work for site in sites))
-                steps.chosen = self._choose(context, sites, groups, stream)
+                scores = context.measured("scores", lambda: self._scores(sites, stream))
+                even = context.spec.allocation == "native"
+                steps.chosen = keep_units(groups, scores, context.budget(groups), "global", even=even)
             masks = steps.chosen
             if self.settings.rescale:
                 Rescaling(sites, stream, steps, pulse, {}, masks).run()
@@ -83,9 +84,8 @@ class KCM(Method):
         details = {"rows": len(draw), "tokens": int(draw.lengths.sum())}
         return Outcome(kept=kept_units(context.shape, groups, masks), details=details)
 
-    def _choose(
-        self, context: Context, sites: Sequence[Site], groups: Mapping[str, Units], stream: Stream
-    ) -> dict[str, Tensor]:
+    def _scores(self, sites: Sequence[Site], stream: Stream) -> dict[str, Tensor]:
+        """The score of every neuron, (units,) by site."""
         knowledge, _ = stream.measure(
             [site.sublayer for site in sites], None, lambda part: RowGradients(part.output.weight.shape[1])
         )
@@ -97,5 +97,4 @@ class KCM(Method):
                     columns, self.settings.kernel_width, self.settings.tolerance
                 ).cpu()
                 scores[site.name] = unit_range(alone) * unit_range(known.representational.activation)
-        even = context.spec.allocation == "native"
-        return keep_units(groups, scores, context.budget(groups), "global", even=even)
+        return scores
