@@ -29,7 +29,7 @@ class Scoring:
     head_weight: float
 
     def score(self, site: Site, knowledge: Tensor) -> Tensor:
-        """Knowledge per cost of each unit, (units,), equations 10 and 11; `knowledge` is as `Knowledge.columns` has it."""
+        """Knowledge per cost of each unit, (units,), equations 10 and 11, of what `Knowledge.columns` has."""
         assert site.units is not None  # noqa: S101 - only prunable sites are scored
         weight = self.head_weight if isinstance(site.sublayer, Attention) else 1.0
         predictive, representational = knowledge

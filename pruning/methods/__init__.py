@@ -107,7 +107,7 @@ class Context:
         return prunable - self.ratio * self.total_cost
 
     def measured(self, name: str, measure: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What `measure` says of the dense model, whatever the ratio: measured once for all cuts of a job, on the CPU."""
+        """What `measure` says of the dense model, whatever the ratio: once for all cuts of a job, on the CPU."""
         return measured((self.shared or self.work) / f"{name}.safetensors", measure)
 
     def outcome(self, groups: Mapping[str, Units], masks: Mapping[str, Tensor], **details: Any) -> "Outcome":

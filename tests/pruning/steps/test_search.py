@@ -35,17 +35,20 @@ def inputs(tmp_path_factory):
     return save_tiny(folder / "model"), write_dataset(folder / "data", train=40, validation=16)
 
 
+def counting(real, found):
+    def counted(*arguments, **options):
+        found.append(real)
+        return real(*arguments, **options)
+
+    return counted
+
+
 @pytest.fixture
 def measurements(monkeypatch):
     """Names every measurement of rows that is made."""
     found = []
     for stream, name in ((Stream, "measure"), (LayerStream, "collect")):
-
-        def counted(self, *arguments, real=getattr(stream, name), **options):
-            found.append(real)
-            return real(self, *arguments, **options)
-
-        monkeypatch.setattr(stream, name, counted)
+        monkeypatch.setattr(stream, name, counting(getattr(stream, name), found))
     return found
 
 
@@ -86,7 +89,7 @@ def test_a_search_measures_once_and_cuts_as_a_job_of_its_own_does(method, inputs
 
 @pytest.mark.slow
 def test_kprune_each_reuses_what_it_measures_of_the_dense_model(inputs, tmp_path, measurements):
-    """Two values of lambda for each of three cuts; of four sub-layers only the lowest is measured on the dense model."""
+    """Two lambdas for each of three cuts: of four sub-layers only the lowest is measured on the dense model."""
     spec = request(
         max_quality_drop=100, quality_candidates=3, method="kprune", settings={"calibration_tokens": 200}
     )
