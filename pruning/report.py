@@ -70,6 +70,40 @@ class Latency(Model):
     cpu_speedup: float
 
 
+class OnnxLatency(Model):
+    """Milliseconds of one forward pass on the CPU, torch against onnxruntime, in turns in one process.
+
+    Medians over `rounds` by the wall clock; `speedup` is the median of the ratio torch / onnx of neighbouring passes.
+    """
+
+    batch_size: int
+    sequence_length: int
+    rounds: int
+    threads: int
+    torch_ms: float
+    onnx_ms: float
+    speedup: float
+
+
+class OnnxExport(Model):
+    """The ONNX file of a result: `inputs` are int64 (rows, tokens), any number of either; `outputs` are its logits.
+
+    `differences` are the largest differences of a logit from torch's, by "rows x tokens" of the batches that were
+    compared, padded ones among them; `longest` is the most tokens that the model can read. `files` are the sha256 of
+    what lies in `onnx/`, `bytes` the size of that.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int
+    longest: int
+    files: dict[str, str]
+    bytes: int
+    differences: dict[str, float]
+    latency: tuple[OnnxLatency, ...]
+    versions: dict[str, str]
+
+
 class LatencyResult(Model):
     """How a target of the latency was met: fractions removed, asked, as the table promised, and as measured.
 
@@ -177,6 +211,7 @@ class Report(Model):
     equality: float | None = Field(
         default=None, description="Largest difference of a logit between the zeroed and the shrunk model."
     )
+    onnx: OnnxExport | None = Field(default=None, description="Where the request's `exports` name it.")
     stages: dict[str, Stage]
     details: dict[str, Any]
     warnings: tuple[Notice, ...]

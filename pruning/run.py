@@ -7,6 +7,7 @@ from pruning.events import Event, Events, ShouldStop
 from pruning.report import Report
 from pruning.spec import PruneSpec
 from pruning.steps.crew import Crew, Inputs
+from pruning.steps.exports import export_onnx
 from pruning.steps.job import Job, deterministic, json_of, memory_errors, open_job, quiet
 from pruning.steps.progress import Progress
 from pruning.steps.search import find_cut, steps_of
@@ -37,9 +38,9 @@ def prune(
     With distillation the model learns from that in `teacher_dir`, a model of the same family with the same
     vocabulary and a head trained for the same labels; by default from its own dense self.
 
-    `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors` and
-    `README.md`; `out_dir/work` keeps what is needed to go on. Called again with the same arguments it skips
-    what is finished, resumes training from its last checkpoint, and gives the same bytes.
+    `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors`, `README.md`
+    and, where `exports` asks for it, `onnx/`; `out_dir/work` keeps what is needed to go on. Called again with the same
+    arguments it skips what is finished, resumes training from its last checkpoint, and gives the same bytes.
 
     `events` hears progress at least every two seconds; `should_stop` is asked after every batch. Raises the
     errors of `pruning.errors`, among them Canceled, and OutOfMemory when the device has too little memory.
@@ -59,12 +60,13 @@ def prune(
 
 def _tune(job: Job, crew: Crew) -> Report:
     """Dense fine-tuning only."""
-    job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6})
+    job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6} | _exports(job))
     before = judge(job, "before", lambda: job.load(job.model_dir))
     dense_dir = finetune(job, crew)
     after = judge(job, "after", lambda: job.load(dense_dir))
     exported = export_model(job, dense_dir, None)
-    return deliver(job, None, Results(before=before, after=after, exported=exported))
+    onnx = export_onnx(job, dense_dir, None)
+    return deliver(job, None, Results(before=before, after=after, exported=exported, onnx=onnx))
 
 
 def _prune(job: Job, crew: Crew) -> Report:
@@ -84,10 +86,15 @@ def _prune(job: Job, crew: Crew) -> Report:
         outcome = recover(job, crew, outcome)
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
+    onnx = export_onnx(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, outcome)
     target = latency_result(job, outcome, latency)
-    results = Results(before, after, exported, pruned, equality, latency, target, search)
+    results = Results(before, after, exported, pruned, equality, latency, target, search, onnx)
     return deliver(job, outcome, results)
+
+
+def _exports(job: Job) -> dict[str, float]:
+    return dict.fromkeys(job.spec.exports, 5.0)
 
 
 def _shares(job: Job) -> dict[str, float]:
@@ -96,7 +103,8 @@ def _shares(job: Job) -> dict[str, float]:
     shares: dict[str, float] = {"finetune": 40, "before": 3, "table": 10}
     shares |= steps_of(job.spec.quality_candidates or 0)
     shares |= {"prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
-    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency or timed else 0}
+    shares |= {"export": 5} | _exports(job)
+    shares |= {"measure": 5 if job.spec.evaluate.latency or timed else 0}
     skipped = {"finetune"} if job.spec.finetune is False else set()
     if not timed:
         skipped.add("table")

@@ -17,6 +17,7 @@ Task = Literal[
 Measure = Literal["weights", "flops", "parameters", "latency"]
 RoundTo = Literal[1, 2, 4, 8, 16, 32, 64, 128]
 Allocation = Literal["global", "native"]
+ExportForm = Literal["onnx"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -70,6 +71,8 @@ class PruneSpec(Model):
     time of one forward pass over `latency_batch` rows of `latency_length` tokens on the job's device. Layers keep a
     multiple of `round_to` neurons where neurons are removed.
 
+    `exports` names what is delivered beside the Hugging Face directory: "onnx", the same model as an ONNX file.
+
     `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`, which also refuses what
     cannot be done.
     """
@@ -94,6 +97,7 @@ class PruneSpec(Model):
     distill: Distill | bool = True
     allocation: Allocation = "global"
     evaluate: Evaluation = Evaluation()
+    exports: tuple[ExportForm, ...] = Field(default=(), max_length=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Precision = "fp32"
     compile: bool = False

@@ -88,6 +88,7 @@ _ABOUT = {
     "distill": "Learning from the teacher, by default the dense model.",
     "allocation": "`global`: uneven layers, best quality. `native`: all layers alike, full speed by a plain load.",
     "evaluate": "What is measured of the result.",
+    "exports": "What is made of the result beside the Hugging Face directory: onnx, a file for onnxruntime and others.",
     "seed": "The same request with the same seed gives the same bytes on the same machine type.",
     "precision": "Of training; fp16 on a GPU only.",
     "compile": "Whether training is compiled, for long runs; the worker needs a C++ compiler, on a GPU one of C.",

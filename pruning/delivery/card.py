@@ -40,6 +40,7 @@ def card(report: Report) -> str:
         *(f"> {warning.message}" for warning in report.warnings),
         "## Load it",
         _loading(report),
+        _onnx(report),
         "## Reproduce it",
         _reproduction(report),
     )
@@ -193,6 +194,31 @@ def _loading(report: Report) -> str:
         "weights, cuts the zeros off after loading."
     )
     return f"{code}\n\n{both}\n\n{checked}"
+
+
+def _onnx(report: Report) -> str:
+    """What the ONNX file is, and how fast."""
+    made = report.onnx
+    if made is None:
+        return ""
+    said = (
+        f"`onnx/model.onnx` (opset {made.opset}, {made.bytes:,} bytes) is the same model without padding, for any "
+        f"number of rows and tokens: it reads {', '.join(made.inputs)} and says {', '.join(made.outputs)}. Checked "
+        f"against torch on {len(made.differences)} batches: the largest difference of a logit is "
+        f"{max(made.differences.values()):.2g}."
+    )
+    if not made.latency:
+        return said
+    rows = [
+        (
+            f"{one.batch_size} x {one.sequence_length}",
+            f"{one.torch_ms:.1f} ms",
+            f"{one.onnx_ms:.1f} ms",
+            f"{one.speedup:.2f}x",
+        )
+        for one in made.latency
+    ]
+    return f"{said}\n\n{_table(('rows x tokens', 'torch', 'onnxruntime', 'speed-up'), rows)}"
 
 
 def _reproduction(report: Report) -> str:

@@ -17,7 +17,7 @@ from pruning.methods import Outcome
 from pruning.options import Training
 from pruning.planning.costs import total_cost
 from pruning.planning.families import AUTO_CLASSES
-from pruning.report import Latency, LatencyResult, LoadCheck, Quality, Report, Search, Size, Stage
+from pruning.report import Latency, LatencyResult, LoadCheck, OnnxExport, Quality, Report, Search, Size, Stage
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
 from pruning.steps.stages import final_model, logits, mask_tensors, probe
@@ -59,7 +59,8 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
 class Results:
     """What the steps before found. `pruned` is the quality before recovery.
 
-    `target` is how a latency that was asked for was met, `search` how the ratio was found where it was left open.
+    `target` is how a latency that was asked for was met, `search` how the ratio was found where it was left open,
+    `onnx` the ONNX file that was asked for.
     """
 
     before: Result
@@ -70,6 +71,7 @@ class Results:
     latency: tuple[Latency, ...] = ()
     target: LatencyResult | None = None
     search: Search | None = None
+    onnx: OnnxExport | None = None
 
 
 def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
@@ -118,6 +120,7 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
         latency=results.latency,
         load_check=checked,
         equality=results.equality,
+        onnx=results.onnx,
         stages=_stages(job),
         details={} if outcome is None else outcome.details,
         warnings=job.plan.warnings,
