@@ -64,7 +64,7 @@ def submit(
 ) -> None:
     """Upload what is local, create a job, and print its id."""
     fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
-    if (ratio is None) == (max_drop is None):
+    if granularity != "vocabulary" and (ratio is None) == (max_drop is None):
         raise typer.BadParameter("give one of --ratio and --max-drop", param_hint="--ratio")
     chosen = {
         "target_measure": measure,

@@ -104,6 +104,14 @@ class OnnxExport(Model):
     versions: dict[str, str]
 
 
+class VocabularyKept(Model):
+    """How many tokens of a vocabulary are left, and how many texts of the dataset become the same tokens as before."""
+
+    tokens: int
+    of_tokens: int
+    texts: int
+
+
 class LatencyResult(Model):
     """How a target of the latency was met: fractions removed, asked, as the table promised, and as measured.
 
@@ -185,10 +193,10 @@ class Report(Model):
 
     `kind`: "shrunk" lost units and is smaller; "zeros" has the same shape with zeros in it, and is no faster
     unless the runtime uses them; "mixed" lost units and has zeros in what is left; "dense" was only fine-tuned.
-    `asked` is the target ratio, or what `search` found in its place. `delivered` is the removed fraction by measure,
-    counted on the exported files: `weights` and `flops` of the layers, `parameters` of the whole model with its
-    embeddings, norms, biases and head (zeros count as removed); and `latency`, measured, where it was the target.
-    `target_missed` says that this one is missed by more than is allowed. `hashes` are sha256 by
+    `asked` is the target ratio, or what `search` or the dataset's tokens gave in its place. `delivered` is the removed
+    fraction by measure, counted on the exported files: `weights` and `flops` of the layers, `parameters` of the whole
+    model with its embeddings, norms, biases and head (zeros count as removed); and `latency`, measured, where it was
+    the target. `target_missed` says that this one is missed by more than is allowed. `hashes` are sha256 by
     "model/FILE", "dataset/FILE" and "artifact/FILE".
     """
 
@@ -212,6 +220,7 @@ class Report(Model):
         default=None, description="Largest difference of a logit between the zeroed and the shrunk model."
     )
     onnx: OnnxExport | None = Field(default=None, description="Where the request's `exports` name it.")
+    vocabulary: VocabularyKept | None = Field(default=None, description="Of granularity vocabulary.")
     stages: dict[str, Stage]
     details: dict[str, Any]
     warnings: tuple[Notice, ...]

@@ -20,7 +20,8 @@ from pruning.steps.stages import (
     recover,
 )
 from pruning.steps.timing import check_promise, latency_result, measure_latency, measure_units
-from pruning.steps.trained import zeroed_dir
+from pruning.steps.trained import PRUNE, zeroed_dir
+from pruning.steps.vocabulary import check_answers, cut_vocabulary
 
 
 def prune(
@@ -54,7 +55,10 @@ def prune(
             events(Event("warning", json_of(notice)))
         inputs = Inputs(spec, model_dir, dataset_dir, out_dir, teacher_dir)
         with deterministic(job.spec.seed, job.device), Crew(inputs, job.device, progress) as crew:
-            report = _prune(job, crew) if job.spec.prunes else _tune(job, crew)
+            if job.spec.cuts_vocabulary:
+                report = _cut(job, crew, dataset_dir)
+            else:
+                report = _prune(job, crew) if job.spec.prunes else _tune(job, crew)
     return report
 
 
@@ -67,6 +71,27 @@ def _tune(job: Job, crew: Crew) -> Report:
     exported = export_model(job, dense_dir, None)
     onnx = export_onnx(job, dense_dir, None)
     return deliver(job, None, Results(before=before, after=after, exported=exported, onnx=onnx))
+
+
+def _cut(job: Job, crew: Crew, dataset_dir: Path) -> Report:
+    """Fine-tune when planned, cut the vocabulary, export, measure."""
+    shares = (
+        {"finetune": 40.0, "before": 3, PRUNE: 3, "after": 3, "export": 5} | _exports(job) | {"measure": 5}
+    )
+    job.progress.lay_out(shares)
+    dense_dir = finetune(job, crew)
+    before = judge(job, "before", lambda: job.load(dense_dir))
+    cut = cut_vocabulary(job, dense_dir, dataset_dir)
+    small, folder = cut.job, cut.folder
+    equality = check_answers(job.load(dense_dir), job, small.load(folder), small)
+    after = judge(small, "after", lambda: small.load(folder))
+    exported = export_model(small, folder, None)
+    onnx = export_onnx(small, folder, None)
+    latency = measure_latency(job, dense_dir, lambda: small.load(folder))
+    results = Results(
+        before, after, exported, equality=equality, latency=latency, onnx=onnx, vocabulary=cut.kept
+    )
+    return deliver(small, None, results, {"vocabulary": cut.mask})
 
 
 def _prune(job: Job, crew: Crew) -> Report:
@@ -87,7 +112,7 @@ def _prune(job: Job, crew: Crew) -> Report:
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
     onnx = export_onnx(job, dense_dir, outcome)
-    latency = measure_latency(job, dense_dir, outcome)
+    latency = measure_latency(job, dense_dir, lambda: final_model(job, dense_dir, outcome))
     target = latency_result(job, outcome, latency)
     results = Results(before, after, exported, pruned, equality, latency, target, search, onnx)
     return deliver(job, outcome, results)

@@ -70,7 +70,7 @@ _ABOUT = {
     "(hundredths) of the task's metric.",
     "quality_candidates": "With max_quality_drop: how many cuts are tried; default 8.",
     "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:RxC, multilevel:RxC, block:RxC, row, "
-    "unstructured, N:M.",
+    "unstructured, N:M; or vocabulary, the tokens that the dataset does not have, without target_ratio.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
     "target_measure": "What target_ratio counts: weights or flops of the layers, all parameters of the model, or the "
     "latency of a forward pass on the worker's device. Default: flops for units that can be removed, else weights.",

@@ -25,6 +25,7 @@ from pruning.planning.parameters import bounds
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
+from pruning.planning.vocabulary import settle_vocabulary
 from pruning.planning.windows import doc_stride
 from pruning.report import Notice, ResultKind
 from pruning.spec import Measure, PruneSpec, Task
@@ -38,7 +39,8 @@ class Plan(Model):
     `cost_before` and `cost_after` are the model in the target measure: weights or FLOPs (of one row) of its layers, or
     its parameters, a lower bound when `parameters_estimated`; when zeros are filled, `cost_after` is what is left
     before. `largest_ratio` is the most that this method can remove here. What only the job can know is None: costs and
-    reach of a latency, what is left under a drop of quality. Layers keep a multiple of `neuron_step` neurons.
+    reach of a latency, reach of a vocabulary, what is left under a drop of quality. Layers keep a multiple of
+    `neuron_step` neurons.
     """
 
     spec: PruneSpec
@@ -78,8 +80,13 @@ def resolve(
     task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
-    chosen = choose(spec, trained, family) if spec.prunes else None
-    settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
+    chosen = choose(spec, trained, family) if spec.prunes and not spec.cuts_vocabulary else None
+    if chosen is not None:
+        settled = settle(spec, chosen, family, shape, trained)
+    elif spec.cuts_vocabulary:
+        settled = settle_vocabulary(spec, family, trained)
+    else:
+        settled = settle_dense(spec)
     if chosen is not None:
         check_length(settled, chosen, data)
     check_devices(settled, chosen)
@@ -192,12 +199,12 @@ def _reach(
 ) -> float | None:
     """The largest ratio that holds for every one of the shapes and lengths; refuses a target that none of them allows.
 
-    None for a latency: what a unit costs is measured by the job.
+    None for a latency, where the job measures what a unit costs, and for a vocabulary, of which it reads the dataset.
     """
+    if spec.cuts_vocabulary or spec.target_measure == "latency":
+        return None
     if chosen is None:
         return 0.0
-    if spec.target_measure == "latency":
-        return None
     granularity = Granularity.parse(spec.granularity)
     ratios = [
         largest_ratio(
@@ -261,7 +268,7 @@ def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
             "weights removed."
         )
         found.append(Notice(code="filled", message=text))
-    if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
+    if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global" and not spec.cuts_vocabulary:
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         if spec.granularity == "structured":
             text += " With allocation native a plain load is small and fast."

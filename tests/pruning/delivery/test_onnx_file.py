@@ -45,7 +45,7 @@ def test_it_answers_as_torch_does_for_other_rows_and_tokens_than_it_was_traced_w
 
 
 def test_another_answer_is_a_broken_artifact(written):
-    model, signature, folder = written
+    _model, signature, folder = written
     found = OnnxModel(folder, signature, 1)
     other = tiny_model("bert", seed=3)
     with pytest.raises(ArtifactBroken, match="answers differently"):
@@ -69,7 +69,7 @@ def test_both_are_timed_in_turns(written):
 
 @pytest.mark.slow
 def test_large_weights_lie_in_a_file_of_their_own(written, tmp_path):
-    model, signature, folder = written
+    model, signature, _folder = written
     write_onnx(model, signature, tmp_path, largest=1000)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
     check_onnx(model, OnnxModel(tmp_path, signature, 1), signature)
