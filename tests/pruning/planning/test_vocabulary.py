@@ -18,7 +18,7 @@ DECODER = {
     "vocab_size": 100,
     "n_positions": 512,
 }
-LINES = {"classes": None, "columns": {"text": "text"}, "label": None, "layout": "lines"}
+LINES = {"classes": None, "columns": {"text": "text"}, "label": None}
 
 
 def plan(config=CONFIG, **request):
