@@ -141,7 +141,7 @@ class OnnxModel:
 
 def check_onnx(model: PreTrainedModel, found: OnnxModel, signature: Signature) -> dict[str, float]:
     """The largest difference of a logit from torch's, by "rows x tokens"; raises ArtifactBroken above rounding."""
-    differences = {}
+    differences: dict[str, float] = {}
     for rows, tokens in _CHECKED:
         batch = signature.batch(rows, tokens)
         with torch.inference_mode():

@@ -1,7 +1,6 @@
 """The step of a job that cuts the vocabulary to the tokens of the dataset, and shows that nothing else changed."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from pruning.steps.stages import logits, probe
 from pruning.steps.trained import MODEL, PRUNE
 from pruning.training.data import Data
 from pruning.training.tasks import load_tokenizer
-from pruning.training.tasks.encoded import Encoded
 from pruning.vocabulary.embeddings import cut_embeddings, special_ids
 from pruning.vocabulary.texts import texts, tokens
 from pruning.vocabulary.tokenizer import CutTokenizer, cut_tokenizer
@@ -100,7 +98,7 @@ def _cut_tokenizer(
     """The smaller tokenizer, and how many texts it was seen to read as before."""
     summary = summarise(dataset_dir, job.spec.columns, beat=job.progress.check)
     seen = set(special_ids(model).values())
-    for rows in _parts(job.data).values():
+    for rows in (job.data.train, job.data.evaluation):
         seen.update(np.unique(rows.tokens).tolist())
     for ids, _ in tokens(job.tokenizer, texts(dataset_dir, summary), job.progress.check):
         seen.update(ids)
@@ -142,14 +140,9 @@ def _new_ids(kept: list[int], total: int) -> NDArray[np.int64]:
     return new
 
 
-def _parts(data: Data) -> Mapping[str, Encoded]:
-    found = {"train": data.train, "evaluation": data.evaluation, "selection": data.selection}
-    return {name: rows for name, rows in found.items() if rows is not None}
-
-
 def _renumbered(data: Data, new_ids: NDArray[np.int64], padding: int) -> Data:
-    changed = {
-        name: replace(rows, tokens=new_ids[rows.tokens].astype(rows.tokens.dtype), pad_token=padding)
-        for name, rows in _parts(data).items()
-    }
-    return replace(data, **changed)
+    train, evaluation = (
+        replace(rows, tokens=new_ids[rows.tokens].astype(rows.tokens.dtype), pad_token=padding)
+        for rows in (data.train, data.evaluation)
+    )
+    return replace(data, train=train, evaluation=evaluation)

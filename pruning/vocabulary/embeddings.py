@@ -21,11 +21,10 @@ def cut_embeddings(model: PreTrainedModel, kept: Sequence[int]) -> None:
     """Leave only the rows `kept` of the word embeddings, in that order, and change the ids in its config; in place."""
     new = {old: place for place, old in enumerate(kept)}
     before = model.get_input_embeddings()
-    rows = torch.tensor(kept, device=before.weight.device)
+    weight = before.weight.detach()[torch.tensor(kept, device=before.weight.device)]
     padding = None if before.padding_idx is None else new[before.padding_idx]
-    after = nn.Embedding.from_pretrained(
-        before.weight.detach()[rows].clone(), freeze=False, padding_idx=padding
-    )
+    after = nn.Embedding(*weight.shape, padding_idx=padding, device=weight.device, dtype=weight.dtype)
+    after.weight = nn.Parameter(weight)
     model.set_input_embeddings(after)
     for name, old in special_ids(model).items():
         setattr(model.config, name, new[old])
