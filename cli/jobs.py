@@ -90,7 +90,10 @@ def submit(
             )
             return
         job = client.submit(model_given, dataset_given, ratio, idempotency_key=key, **fields)
-        said.print(f"{job.method} at {_target(job)} of {job.target_measure}, {job.task}", highlight=False)
+        asked = f"{job.method} at {_target(job)} of {job.target_measure}"
+        if job.granularity == "vocabulary":
+            asked = "the tokens that the dataset needs"
+        said.print(f"{asked}, {job.task}", highlight=False)
         out.print(job.id, highlight=False)
         if watch:
             _watch(client, job)
@@ -196,6 +199,6 @@ def _ending(job: Job) -> str:
 
 
 def _target(job: Job) -> str:
-    if job.target_ratio is None:
-        return f"<= {job.max_quality_drop:g} points"
-    return f"{job.target_ratio:g}"
+    if job.target_ratio is not None:
+        return f"{job.target_ratio:g}"
+    return "-" if job.max_quality_drop is None else f"<= {job.max_quality_drop:g} points"
