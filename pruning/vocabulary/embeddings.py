@@ -23,7 +23,9 @@ def cut_embeddings(model: PreTrainedModel, kept: Sequence[int]) -> None:
     before = model.get_input_embeddings()
     weight = before.weight.detach()[torch.tensor(kept, device=before.weight.device)]
     padding = None if before.padding_idx is None else new[before.padding_idx]
-    after = nn.Embedding(*weight.shape, padding_idx=padding, device=weight.device, dtype=weight.dtype)
+    after = nn.Embedding(
+        len(kept), weight.shape[1], padding_idx=padding, device=weight.device, dtype=weight.dtype
+    )
     after.weight = nn.Parameter(weight)
     model.set_input_embeddings(after)
     for name, old in special_ids(model).items():

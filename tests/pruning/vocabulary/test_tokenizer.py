@@ -108,3 +108,23 @@ def test_what_cannot_be_cut_is_refused(model, reason):
         needed({"model": model}, ())
     assert caught.value.param == "/granularity"
     assert "another granularity" in caught.value.remedy
+
+
+class Slow:
+    """A tokenizer that writes no tokenizer.json."""
+
+    def save_pretrained(self, folder):
+        folder.mkdir()
+
+
+def test_a_tokenizer_without_its_file_is_refused(tmp_path):
+    with pytest.raises(InvalidModel, match="no tokenizer.json") as caught:
+        cut_tokenizer(Slow(), [5], 0, tmp_path / "cut")
+    assert caught.value.param == "/granularity"
+
+
+def test_a_tokenizer_that_numbers_its_tokens_otherwise_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer("bert"))
+    with pytest.raises(InvalidModel, match="a way of its own") as caught:
+        cut_tokenizer(tiny_tokenizer("bert"), [5], 0, tmp_path / "cut")
+    assert caught.value.param == "/granularity"
