@@ -27,13 +27,13 @@ CMD ["uvicorn", "--factory", "app.main:app_from_env", "--host", "0.0.0.0", "--po
 # The CPU build of torch is a fifth of the CUDA build: name an index that carries it, or take the default build.
 FROM base AS worker-cpu
 ARG TORCH_INDEX_URL=""
-RUN PIP_EXTRA_INDEX_URL="${TORCH_INDEX_URL}" pip install --constraint requirements.lock '.[worker,s3,otel]'
+RUN PIP_EXTRA_INDEX_URL="${TORCH_INDEX_URL}" pip install --constraint requirements.lock '.[worker,onnx,s3,otel]'
 USER prunery
 CMD ["prunery", "worker"]
 
 # The default Linux build of torch carries its CUDA libraries; the host needs the NVIDIA driver and container toolkit only.
 FROM base AS worker-gpu
-RUN pip install --constraint requirements.lock '.[worker,s3,otel]'
+RUN pip install --constraint requirements.lock '.[worker,onnx,s3,otel]'
 ENV PRUNERY_WORKER_QUEUE=gpu
 USER prunery
 CMD ["prunery", "worker"]

@@ -15,7 +15,7 @@ install: $(READY) ## make the virtual environment and install everything from re
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock pip setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[worker,s3,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[worker,onnx,s3,dev]'
 	@touch $@
 
 $(VENV)/.demo-ready: $(READY) examples/requirements.txt

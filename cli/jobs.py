@@ -143,6 +143,6 @@ def _ending(job: Job) -> str:
 
 def target_text(job: Job) -> str:
     """How much is to be removed, in a few words."""
-    if job.target_ratio is None:
-        return f"<= {job.max_quality_drop:g} points"
-    return f"{job.target_ratio:g}"
+    if job.target_ratio is not None:
+        return f"{job.target_ratio:g}"
+    return "-" if job.max_quality_drop is None else f"<= {job.max_quality_drop:g} points"

@@ -71,7 +71,7 @@ def request_fields(
     assignments: Sequence[str] | None,
 ) -> dict[str, Any]:
     """The fields of a request beside its inputs; raises BadParameter."""
-    if (ratio is None) == (max_drop is None):
+    if granularity != "vocabulary" and (ratio is None) == (max_drop is None):
         raise typer.BadParameter("give one of --ratio and --max-drop", param_hint="--ratio")
     fields: dict[str, Any] = {"granularity": granularity, "method": {"name": method}, "seed": seed}
     chosen = {

@@ -10,6 +10,7 @@ from cli.console import out, said
 from cli.forecast import show_plan
 from cli.jobs import target_text, watch_job
 from cli.options import request_fields, upload_inputs
+from client import Job
 
 
 def submit(
@@ -50,7 +51,7 @@ def submit(
             out.print_json(data=found.model_dump(mode="json"))
             return
         job = client.submit(asked.model, asked.dataset, ratio, idempotency_key=key, **asked.fields)
-        said.print(f"{job.method} at {target_text(job)} of {job.target_measure}, {job.task}", highlight=False)
+        said.print(f"{_asked(job)}, {job.task}", highlight=False)
         if job.waiting_for is not None:
             said.print(f"no living worker can run it: it waits for {job.waiting_for}", highlight=False)
         out.print(job.id, highlight=False)
@@ -94,3 +95,9 @@ def plan(
         show_plan(found)
     if not found.target.reachable:
         raise typer.Exit(1)
+
+
+def _asked(job: Job) -> str:
+    if job.granularity == "vocabulary":
+        return "the tokens that the dataset needs"
+    return f"{job.method} at {target_text(job)} of {job.target_measure}"

@@ -1,17 +1,27 @@
-"""What is dropped as a whole: single weights, blocks, rows, heads, neurons, layers, or several of these."""
+"""What is dropped as a whole: single weights, blocks, rows, heads, neurons, layers, several of these, or tokens."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
 Kind = Literal[
-    "unstructured", "block", "row", "neuron", "head", "structured", "hybrid", "multilevel", "n_m", "layer"
+    "unstructured",
+    "block",
+    "row",
+    "neuron",
+    "head",
+    "structured",
+    "hybrid",
+    "multilevel",
+    "n_m",
+    "layer",
+    "vocabulary",
 ]
 
 _BLOCKS = re.compile(r"(block|hybrid|multilevel)(?::([1-9]\d{0,3})x([1-9]\d{0,3}))?")
 _USUAL_BLOCK = (32, 32)
 _N_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
-_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "layer")
+_PLAIN: tuple[Kind, ...] = ("unstructured", "row", "neuron", "head", "structured", "layer", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class Granularity:
 
     `row`: output rows, with their biases, of the attention output and the FFN (LEAP, released code). `structured`:
     `head` and `neuron` together. `hybrid`: blocks in the attention, neurons in the FFN (Lagunas et al. 2021).
-    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code).
+    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code). `vocabulary`: tokens
+    that the dataset has no use for, with their embeddings.
     """
 
     kind: Kind
@@ -44,7 +55,7 @@ class Granularity:
     @property
     def removable(self) -> bool:
         """Whether all dropped units leave the model physically (the result is smaller, not only sparser)."""
-        return self.kind in ("neuron", "head", "structured", "layer")
+        return self.kind in ("neuron", "head", "structured", "layer", "vocabulary")
 
     @property
     def removes(self) -> bool:

@@ -70,6 +70,48 @@ class Latency(Model):
     cpu_speedup: float
 
 
+class OnnxLatency(Model):
+    """Milliseconds of one forward pass on the CPU, torch against onnxruntime, in turns in one process.
+
+    Medians over `rounds` by the wall clock; `speedup` is the median of the ratio torch / onnx of neighbouring passes.
+    """
+
+    batch_size: int
+    sequence_length: int
+    rounds: int
+    threads: int
+    torch_ms: float
+    onnx_ms: float
+    speedup: float
+
+
+class OnnxExport(Model):
+    """The ONNX file of a result: `inputs` are int64 (rows, tokens), any number of either; `outputs` are its logits.
+
+    `differences` are the largest differences of a logit from torch's, by "rows x tokens" of the batches that were
+    compared, padded ones among them; `longest` is the most tokens that the model can read. `files` are the sha256 of
+    what lies in `onnx/`, `bytes` the size of that.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int
+    longest: int
+    files: dict[str, str]
+    bytes: int
+    differences: dict[str, float]
+    latency: tuple[OnnxLatency, ...]
+    versions: dict[str, str]
+
+
+class VocabularyKept(Model):
+    """How many tokens of a vocabulary are left, and how many texts of the dataset become the same tokens as before."""
+
+    tokens: int
+    of_tokens: int
+    texts: int
+
+
 class LatencyResult(Model):
     """How a target of the latency was met: fractions removed, asked, as the table promised, and as measured.
 
@@ -108,7 +150,8 @@ class Search(Model):
 
     Quality is the task's own metric on `rows` rows of `split` that the reported quality does not use. `chosen` is the
     largest ratio that was within; no candidate above it was, unless it is as near to `reach`, the most that can be
-    removed, as the number of candidates allows. `candidates` are in the order in which they were tried.
+    removed, as the number of candidates allows. `candidates` are in the order in which they were tried, `frontier` has
+    those of them that no larger cut matches in quality, smallest first.
     """
 
     max_drop: float
@@ -119,6 +162,7 @@ class Search(Model):
     reach: float
     chosen: float
     candidates: tuple[Candidate, ...]
+    frontier: tuple[Candidate, ...] = ()
 
 
 class LoadCheck(Model):
@@ -149,10 +193,10 @@ class Report(Model):
 
     `kind`: "shrunk" lost units and is smaller; "zeros" has the same shape with zeros in it, and is no faster
     unless the runtime uses them; "mixed" lost units and has zeros in what is left; "dense" was only fine-tuned.
-    `asked` is the target ratio, or what `search` found in its place. `delivered` is the removed fraction by measure,
-    counted on the exported files: `weights` and `flops` of the layers, `parameters` of the whole model with its
-    embeddings, norms, biases and head (zeros count as removed); and `latency`, measured, where it was the target.
-    `target_missed` says that this one is missed by more than is allowed. `hashes` are sha256 by
+    `asked` is the target ratio, or what `search` or the dataset's tokens gave in its place. `delivered` is the removed
+    fraction by measure, counted on the exported files: `weights` and `flops` of the layers, `parameters` of the whole
+    model with its embeddings, norms, biases and head (zeros count as removed); and `latency`, measured, where it was
+    the target. `target_missed` says that this one is missed by more than is allowed. `hashes` are sha256 by
     "model/FILE", "dataset/FILE" and "artifact/FILE".
     """
 
@@ -175,6 +219,8 @@ class Report(Model):
     equality: float | None = Field(
         default=None, description="Largest difference of a logit between the zeroed and the shrunk model."
     )
+    onnx: OnnxExport | None = Field(default=None, description="Where the request's `exports` name it.")
+    vocabulary: VocabularyKept | None = Field(default=None, description="Of granularity vocabulary.")
     stages: dict[str, Stage]
     details: dict[str, Any]
     warnings: tuple[Notice, ...]

@@ -7,6 +7,7 @@ from pruning.events import Event, Events, ShouldStop
 from pruning.report import Report
 from pruning.spec import PruneSpec
 from pruning.steps.crew import Crew, Inputs
+from pruning.steps.exports import export_onnx
 from pruning.steps.job import Job, deterministic, json_of, memory_errors, open_job, quiet
 from pruning.steps.progress import Progress
 from pruning.steps.search import find_cut, steps_of
@@ -19,7 +20,8 @@ from pruning.steps.stages import (
     recover,
 )
 from pruning.steps.timing import check_promise, latency_result, measure_latency, measure_units
-from pruning.steps.trained import zeroed_dir
+from pruning.steps.trained import PRUNE, zeroed_dir
+from pruning.steps.vocabulary import check_answers, cut_vocabulary
 
 
 def prune(
@@ -37,9 +39,9 @@ def prune(
     With distillation the model learns from that in `teacher_dir`, a model of the same family with the same
     vocabulary and a head trained for the same labels; by default from its own dense self.
 
-    `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors` and
-    `README.md`; `out_dir/work` keeps what is needed to go on. Called again with the same arguments it skips
-    what is finished, resumes training from its last checkpoint, and gives the same bytes.
+    `out_dir` gets `model/` (a Hugging Face directory), `report.json`, `plan.json`, `masks.safetensors`, `README.md`
+    and, where `exports` asks for it, `onnx/`; `out_dir/work` keeps what is needed to go on. Called again with the same
+    arguments it skips what is finished, resumes training from its last checkpoint, and gives the same bytes.
 
     `events` hears progress at least every two seconds; `should_stop` is asked after every batch. Raises the
     errors of `pruning.errors`, among them Canceled, and OutOfMemory when the device has too little memory.
@@ -53,18 +55,43 @@ def prune(
             events(Event("warning", json_of(notice)))
         inputs = Inputs(spec, model_dir, dataset_dir, out_dir, teacher_dir)
         with deterministic(job.spec.seed, job.device), Crew(inputs, job.device, progress) as crew:
-            report = _prune(job, crew) if job.spec.prunes else _tune(job, crew)
+            if job.spec.cuts_vocabulary:
+                report = _cut(job, crew, dataset_dir)
+            else:
+                report = _prune(job, crew) if job.spec.prunes else _tune(job, crew)
     return report
 
 
 def _tune(job: Job, crew: Crew) -> Report:
     """Dense fine-tuning only."""
-    job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6})
+    job.progress.lay_out({"before": 3, "finetune": 80, "after": 3, "export": 6} | _exports(job))
     before = judge(job, "before", lambda: job.load(job.model_dir))
     dense_dir = finetune(job, crew)
     after = judge(job, "after", lambda: job.load(dense_dir))
     exported = export_model(job, dense_dir, None)
-    return deliver(job, None, Results(before=before, after=after, exported=exported))
+    onnx = export_onnx(job, dense_dir, None)
+    return deliver(job, None, Results(before=before, after=after, exported=exported, onnx=onnx))
+
+
+def _cut(job: Job, crew: Crew, dataset_dir: Path) -> Report:
+    """Fine-tune when planned, cut the vocabulary, export, measure."""
+    shares = (
+        {"finetune": 40.0, "before": 3, PRUNE: 3, "after": 3, "export": 5} | _exports(job) | {"measure": 5}
+    )
+    job.progress.lay_out(shares)
+    dense_dir = finetune(job, crew)
+    before = judge(job, "before", lambda: job.load(dense_dir))
+    cut = cut_vocabulary(job, dense_dir, dataset_dir)
+    small, folder = cut.job, cut.folder
+    equality = check_answers(job.load(dense_dir), job, small.load(folder), small)
+    after = judge(small, "after", lambda: small.load(folder))
+    exported = export_model(small, folder, None)
+    onnx = export_onnx(small, folder, None)
+    latency = measure_latency(job, dense_dir, lambda: small.load(folder))
+    results = Results(
+        before, after, exported, equality=equality, latency=latency, onnx=onnx, vocabulary=cut.kept
+    )
+    return deliver(small, None, results, {"vocabulary": cut.mask})
 
 
 def _prune(job: Job, crew: Crew) -> Report:
@@ -84,10 +111,15 @@ def _prune(job: Job, crew: Crew) -> Report:
         outcome = recover(job, crew, outcome)
         after = judge(job, "after", lambda: final_model(job, dense_dir, outcome))
     exported = export_model(job, dense_dir, outcome)
-    latency = measure_latency(job, dense_dir, outcome)
+    onnx = export_onnx(job, dense_dir, outcome)
+    latency = measure_latency(job, dense_dir, lambda: final_model(job, dense_dir, outcome))
     target = latency_result(job, outcome, latency)
-    results = Results(before, after, exported, pruned, equality, latency, target, search)
+    results = Results(before, after, exported, pruned, equality, latency, target, search, onnx)
     return deliver(job, outcome, results)
+
+
+def _exports(job: Job) -> dict[str, float]:
+    return dict.fromkeys(job.spec.exports, 5.0)
 
 
 def _shares(job: Job) -> dict[str, float]:
@@ -96,7 +128,8 @@ def _shares(job: Job) -> dict[str, float]:
     shares: dict[str, float] = {"finetune": 40, "before": 3, "table": 10}
     shares |= steps_of(job.spec.quality_candidates or 0)
     shares |= {"prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
-    shares |= {"export": 5, "measure": 5 if job.spec.evaluate.latency or timed else 0}
+    shares |= {"export": 5} | _exports(job)
+    shares |= {"measure": 5 if job.spec.evaluate.latency or timed else 0}
     skipped = {"finetune"} if job.spec.finetune is False else set()
     if not timed:
         skipped.add("table")

@@ -17,6 +17,7 @@ Task = Literal[
 Measure = Literal["weights", "flops", "parameters", "latency"]
 RoundTo = Literal[1, 2, 4, 8, 16, 32, 64, 128]
 Allocation = Literal["global", "native"]
+ExportForm = Literal["onnx"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -64,20 +65,23 @@ class PruneSpec(Model):
 
     Exactly one of two says how much is pruned. `target_ratio` is the fraction REMOVED of `target_measure`; 0 means
     dense fine-tuning only. `max_quality_drop` is how many points (hundredths) of the task's metric may be lost: as much
-    of `target_measure` is removed as that allows, found with `quality_candidates` cuts.
+    of `target_measure` is removed as that allows, found with `quality_candidates` cuts. Granularity `vocabulary` has
+    neither: it keeps the tokens that the dataset needs.
 
     `weights` and `flops` are counted over the transformer layers, `parameters` over the whole model; `latency` is the
     time of one forward pass over `latency_batch` rows of `latency_length` tokens on the job's device. Layers keep a
     multiple of `round_to` neurons where neurons are removed.
 
+    `exports` names what is delivered beside the Hugging Face directory: "onnx", the same model as an ONNX file.
+
     `method` "auto" and fields left at None are settled by `pruning.planning.plan.resolve`, which also refuses what
     cannot be done.
     """
 
+    granularity: Annotated[str, AfterValidator(_granularity)] = "structured"
     max_quality_drop: float | None = Field(default=None, ge=0, le=100)
     target_ratio: float | None = Field(default=None, ge=0, lt=1, validate_default=True)
     quality_candidates: int | None = Field(default=None, ge=3, le=32)
-    granularity: Annotated[str, AfterValidator(_granularity)] = "structured"
     method: str = Field(default="auto", max_length=64)
     settings: dict[str, Any] = Field(default_factory=dict)
     target_measure: Measure | None = None
@@ -94,12 +98,18 @@ class PruneSpec(Model):
     distill: Distill | bool = True
     allocation: Allocation = "global"
     evaluate: Evaluation = Evaluation()
+    exports: tuple[ExportForm, ...] = Field(default=(), max_length=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Precision = "fp32"
     compile: bool = False
     checkpoint_seconds: float = Field(default=60.0, ge=5, le=3600)
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     devices: int = Field(default=1, ge=1, le=64)
+
+    @property
+    def cuts_vocabulary(self) -> bool:
+        """Whether tokens are removed, and nothing else."""
+        return self.granularity == "vocabulary"
 
     @property
     def fills(self) -> bool:
@@ -117,6 +127,13 @@ class PruneSpec(Model):
     @classmethod
     def _one_target(cls, ratio: float | None, info: ValidationInfo) -> float | None:
         drop = info.data.get("max_quality_drop")
+        if info.data.get("granularity") == "vocabulary":
+            if ratio is not None or drop is not None:
+                raise ValueError(
+                    "granularity 'vocabulary' keeps the tokens that the dataset needs, which leaves no ratio to "
+                    "choose: leave target_ratio and max_quality_drop out"
+                )
+            return ratio
         if ratio is not None and drop is not None:
             raise ValueError("target_ratio and max_quality_drop exclude each other: give one of them")
         if ratio is None and drop is None and "max_quality_drop" in info.data:
@@ -142,5 +159,5 @@ class PruneSpec(Model):
 
     @property
     def ratio(self) -> float:
-        """The ratio that is asked for, 0 where it is yet to be found for `max_quality_drop`."""
+        """The ratio that is asked for, 0 where it is yet to be found: for `max_quality_drop`, or of a vocabulary."""
         return self.target_ratio or 0.0

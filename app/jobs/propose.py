@@ -18,6 +18,7 @@ from pruning.planning.plan import Plan, resolve
 from pruning.planning.settle import choose, settle
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher
+from pruning.planning.vocabulary import settle_vocabulary
 from pruning.spec import Columns, PruneSpec
 
 
@@ -80,8 +81,10 @@ def _summary(services: Services, dataset: Dataset, columns: Columns) -> DataSumm
 def _check_without_data(spec: PruneSpec, model: FoundModel, teacher: FoundModel | None) -> None:
     """What can be refused while the dataset is still on the hub; the worker plans the rest when it has it."""
     shape = ModelShape.from_config(model.config)
-    if spec.prunes and spec.method != "auto":
-        family = family_of(model.config)
+    family = family_of(model.config)
+    if spec.cuts_vocabulary:
+        settle_vocabulary(spec, family, trained=True)
+    elif spec.prunes and spec.method != "auto":
         settle(spec, choose(spec, trained=True, family=family), family, shape, trained=True)
     if teacher is not None:
         check_teacher(spec, model.config, teacher.config)

@@ -79,7 +79,7 @@ _ABOUT = {
     "(hundredths) of the task's metric.",
     "quality_candidates": "With max_quality_drop: how many cuts are tried; default 8.",
     "granularity": "What is dropped as a whole: structured, neuron, head, hybrid:RxC, multilevel:RxC, block:RxC, row, "
-    "unstructured, N:M.",
+    "unstructured, N:M; or vocabulary, the tokens that the dataset does not have, without target_ratio.",
     "method": "A name, or a name with settings; `auto`: kprune for a model that does the task already, else leap.",
     "target_measure": "What target_ratio counts: weights or flops of the layers, all parameters of the model, or the "
     "latency of a forward pass on the worker's device. Default: flops for units that can be removed, else weights.",
@@ -97,6 +97,7 @@ _ABOUT = {
     "distill": "Learning from the teacher, by default the dense model.",
     "allocation": "`global`: uneven layers, best quality. `native`: all layers alike, full speed by a plain load.",
     "evaluate": "What is measured of the result.",
+    "exports": "What is made of the result beside the Hugging Face directory: onnx, a file for onnxruntime and others.",
     "seed": "The same request with the same seed gives the same bytes on the same machine type.",
     "precision": "Of training; fp16 on a GPU only.",
     "compile": "Whether training is compiled, for long runs; the worker needs a C++ compiler, on a GPU one of C.",

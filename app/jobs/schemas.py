@@ -35,7 +35,9 @@ class Choice(BaseModel):
     method: str
     task: str | None
     granularity: str
-    target_ratio: float | None = Field(description="Null where max_quality_drop is given in its place.")
+    target_ratio: float | None = Field(
+        description="Null where max_quality_drop is given in its place, and for granularity vocabulary."
+    )
     max_quality_drop: float | None
     target_measure: str | None
     spec: dict[str, Any] = Field(description="The engine's request, complete.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pruning.planning.families import AUTO_CLASSES
-from pruning.report import LayerKept, Quality, Report
+from pruning.report import Quality, Report
 
 _KINDS = {
     "shrunk": "{removed} were **removed**: the model is smaller and computes less.",
@@ -32,7 +32,7 @@ def card(report: Report) -> str:
     sections = (
         _metadata(report.plan["task"]),
         f"# {_title(report)}",
-        _KINDS[report.kind].format(removed=_removed(report.layers)),
+        _KINDS[report.kind].format(removed=_removed(report)),
         _target(report),
         _table(("", "before", "after"), _rows(report)),
         _windows(report),
@@ -40,6 +40,7 @@ def card(report: Report) -> str:
         *(f"> {warning.message}" for warning in report.warnings),
         "## Load it",
         _loading(report),
+        _onnx(report),
         "## Reproduce it",
         _reproduction(report),
     )
@@ -51,8 +52,14 @@ def _metadata(task: str) -> str:
     return f"---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags:\n- prunery\n---"
 
 
-def _removed(layers: tuple[LayerKept, ...]) -> str:
-    """What at least one layer lost."""
+def _removed(report: Report) -> str:
+    """What the model, or at least one of its layers, lost."""
+    layers, vocabulary = report.layers, report.vocabulary
+    if vocabulary is not None:
+        return (
+            f"{vocabulary.of_tokens - vocabulary.tokens:,} of {vocabulary.of_tokens:,} tokens, which no text of the "
+            "dataset has, and their embeddings"
+        )
     heads = any(layer.heads < layer.of_heads for layer in layers)
     neurons = any(layer.neurons < layer.of_neurons for layer in layers)
     if heads and neurons:
@@ -65,6 +72,8 @@ def _title(report: Report) -> str:
     if report.kind == "dense":
         return f"Fine-tuned {kind}"
     removed = f"{report.delivered[report.measure]:.1%} of {_MEASURES[report.measure]}"
+    if report.vocabulary is not None:
+        return f"{kind.capitalize()} with the vocabulary of its dataset: {removed} removed"
     return f"{kind.capitalize()} pruned with {report.method}: {removed} removed"
 
 
@@ -80,6 +89,11 @@ def _target(report: Report) -> str:
     """What was asked for, and what of it was delivered."""
     if report.kind == "dense":
         return ""
+    if report.vocabulary is not None:
+        return (
+            f"All {report.vocabulary.texts:,} texts of the dataset become the same tokens as before, under new ids, "
+            "and get the same answers. Other texts are split into smaller tokens where theirs are gone."
+        )
     what, delivered = _MEASURES[report.measure], report.delivered[report.measure]
     search = report.search
     if search is not None:
@@ -193,6 +207,31 @@ def _loading(report: Report) -> str:
         "weights, cuts the zeros off after loading."
     )
     return f"{code}\n\n{both}\n\n{checked}"
+
+
+def _onnx(report: Report) -> str:
+    """What the ONNX file is, and how fast."""
+    made = report.onnx
+    if made is None:
+        return ""
+    said = (
+        f"`onnx/model.onnx` (opset {made.opset}, {made.bytes:,} bytes) is the same model without padding, for any "
+        f"number of rows and tokens: it reads {', '.join(made.inputs)} and says {', '.join(made.outputs)}. Checked "
+        f"against torch on {len(made.differences)} batches: the largest difference of a logit is "
+        f"{max(made.differences.values()):.2g}."
+    )
+    if not made.latency:
+        return said
+    rows = [
+        (
+            f"{one.batch_size} x {one.sequence_length}",
+            f"{one.torch_ms:.1f} ms",
+            f"{one.onnx_ms:.1f} ms",
+            f"{one.speedup:.2f}x",
+        )
+        for one in made.latency
+    ]
+    return f"{said}\n\n{_table(('rows x tokens', 'torch', 'onnxruntime', 'speed-up'), rows)}"
 
 
 def _reproduction(report: Report) -> str:

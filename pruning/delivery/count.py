@@ -65,7 +65,9 @@ def count(
         removed={
             "weights": 1 - weights / dense,
             "flops": 1 - flops / total_cost(shape, "flops", length),
-            "parameters": _parameters(model, shape, sizes, masks),
+            "parameters": 1 - model.num_parameters() / shape.parameters
+            if plan.spec.cuts_vocabulary
+            else _parameters(model, shape, sizes, masks),
         },
         layers=[
             _layer(shape, heads, neurons, left * shape.layers / dense)
@@ -93,7 +95,7 @@ def _check_target(removed: float, plan: Plan, ratio: float, heads: int) -> None:
 
 def largest_unit(plan: Plan) -> float:
     """Cost of the largest thing that is dropped as a whole, in the target measure."""
-    if not plan.spec.prunes:
+    if not plan.spec.prunes or plan.spec.cuts_vocabulary:
         return 0.0
     shape, measure, step = plan.shape, plan.target_measure, plan.neuron_step
     if plan.spec.allocation == "native":

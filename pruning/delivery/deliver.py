@@ -2,12 +2,15 @@
 
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pruning.delivery.card import card
 from pruning.delivery.count import count
@@ -17,7 +20,18 @@ from pruning.methods import Outcome
 from pruning.options import Training
 from pruning.planning.costs import total_cost
 from pruning.planning.families import AUTO_CLASSES
-from pruning.report import Latency, LatencyResult, LoadCheck, Quality, Report, Search, Size, Stage
+from pruning.report import (
+    Latency,
+    LatencyResult,
+    LoadCheck,
+    OnnxExport,
+    Quality,
+    Report,
+    Search,
+    Size,
+    Stage,
+    VocabularyKept,
+)
 from pruning.steps.checkpoint import file_sha256, write_atomic
 from pruning.steps.job import Job, json_of
 from pruning.steps.stages import final_model, logits, mask_tensors, probe
@@ -59,7 +73,8 @@ def export_model(job: Job, dense_dir: Path, outcome: Outcome | None) -> Result:
 class Results:
     """What the steps before found. `pruned` is the quality before recovery.
 
-    `target` is how a latency that was asked for was met, `search` how the ratio was found where it was left open.
+    `target` is how a latency that was asked for was met, `search` how the ratio was found where it was left open,
+    `onnx` the ONNX file that was asked for, `vocabulary` how many tokens stayed where only tokens went.
     """
 
     before: Result
@@ -70,11 +85,18 @@ class Results:
     latency: tuple[Latency, ...] = ()
     target: LatencyResult | None = None
     search: Search | None = None
+    onnx: OnnxExport | None = None
+    vocabulary: VocabularyKept | None = None
 
 
-def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
-    """Write masks, plan, model card and report beside the model; returns the report."""
-    masks = {} if outcome is None else mask_tensors(job, outcome)
+def deliver(
+    job: Job, outcome: Outcome | None, results: Results, masks: Mapping[str, Tensor] = MappingProxyType({})
+) -> Report:
+    """Write masks, plan, model card and report beside the model; returns the report.
+
+    `masks` say what is kept where that is no `outcome` of a method.
+    """
+    masks = dict(masks) if outcome is None else mask_tensors(job, outcome)
     save_file(masks, job.out / f".{MASKS}")
     (job.out / f".{MASKS}").replace(job.out / MASKS)
     write_atomic(job.out / "plan.json", job.plan.model_dump_json(indent=2) + "\n")
@@ -118,6 +140,8 @@ def deliver(job: Job, outcome: Outcome | None, results: Results) -> Report:
         latency=results.latency,
         load_check=checked,
         equality=results.equality,
+        onnx=results.onnx,
+        vocabulary=results.vocabulary,
         stages=_stages(job),
         details={} if outcome is None else outcome.details,
         warnings=job.plan.warnings,

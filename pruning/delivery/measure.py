@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -38,15 +38,26 @@ def latency(
     """
     dense.eval()
     pruned.eval()
-    with _fixed_threads(threads), torch.inference_mode():
+    vocabulary = min(dense.config.vocab_size, pruned.config.vocab_size)
+    with fixed_threads(threads), torch.inference_mode():
         return [
-            _compare(dense, pruned, _batch(dense, rows, sequence_length, seed), rounds, should_stop)
+            turns(
+                dense,
+                pruned,
+                {
+                    name: values.to(dense.device)
+                    for name, values in random_rows(vocabulary, rows, sequence_length, seed).items()
+                },
+                rounds,
+                should_stop,
+            )
             for rows in batch_sizes
         ]
 
 
 @contextmanager
-def _fixed_threads(threads: int) -> Iterator[None]:
+def fixed_threads(threads: int) -> Iterator[None]:
+    """So many threads of torch while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -55,20 +66,21 @@ def _fixed_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _batch(model: PreTrainedModel, rows: int, length: int, seed: int) -> dict[str, Tensor]:
+def random_rows(vocabulary: int, rows: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+    """Rows of random words without padding, int64 (rows, length)."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(_FIRST_WORD, model.config.vocab_size, (rows, length), generator=generator)
-    tokens = tokens.to(model.device)
+    tokens = torch.randint(_FIRST_WORD, vocabulary, (rows, length), generator=generator)
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 
 
-def _compare(
-    dense: PreTrainedModel,
-    pruned: PreTrainedModel,
+def turns(
+    dense: Callable[..., object],
+    pruned: Callable[..., object],
     batch: dict[str, Tensor],
     rounds: int,
     should_stop: ShouldStop,
 ) -> Latency:
+    """Time both on the same batch, one after the other in every round; raises Canceled."""
     walls, clocks = [], []
     for turn in range(_WARM_UPS + rounds):
         wall_before, cpu_before = _time(dense, batch, should_stop)
@@ -95,7 +107,9 @@ def _compare(
     )
 
 
-def _time(model: PreTrainedModel, batch: dict[str, Tensor], should_stop: ShouldStop) -> tuple[float, float]:
+def _time(
+    model: Callable[..., object], batch: dict[str, Tensor], should_stop: ShouldStop
+) -> tuple[float, float]:
     """Milliseconds of one forward pass, by the wall and by the processor time of this process."""
     if should_stop():
         raise Canceled("Stopped while the latency was measured.")

@@ -30,7 +30,8 @@ def forecast(
     shape = plan.shape
     low, high = (parameters, parameters) if parameters else bounds(config, shape)
     dense = before(plan, Span(least=low, most=high))
-    chosen = method(plan.method) if plan.spec.prunes else None
+    prunes_units = plan.spec.prunes and not plan.spec.cuts_vocabulary
+    chosen = method(plan.method) if prunes_units else None
     found, stays, gone = [], [], None
     if chosen is not None:
         found = kinds(plan)
@@ -41,7 +42,7 @@ def forecast(
         units=tuple(_group(plan, kind, stays[index], gone, index) for index, kind in enumerate(found)),
         grid=_grid(shape),
         before=dense,
-        after=dense if chosen is None else None if gone is None else after(plan, dense, gone),
+        after=dense if not plan.spec.prunes else None if gone is None else after(plan, dense, gone),
         memory=memory(plan, data, dense, chosen, words),
         work=work(plan, data, chosen),
     )

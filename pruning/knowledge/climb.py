@@ -1,6 +1,6 @@
 """The climb from the lowest sub-layer to the highest: measure, choose, refit, go on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,10 +8,11 @@ from torch import Tensor
 
 from pruning.knowledge.predictive import Predictive
 from pruning.knowledge.pulse import Pulse
+from pruning.knowledge.scores import per_unit
 from pruning.knowledge.search import search
 from pruning.knowledge.sites import Site
 from pruning.knowledge.steps import Step, Steps
-from pruning.knowledge.stream import Knowledge, Stream
+from pruning.knowledge.stream import Stream
 from pruning.knowledge.sublayers import Attention, FeedForward
 from pruning.masking.rungs import cost_of, from_rungs, to_rungs
 from pruning.masking.select import keep_counts, keep_top
@@ -27,11 +28,13 @@ class Scoring:
     representation_weight: float
     head_weight: float
 
-    def score(self, site: Site, knowledge: Knowledge) -> Tensor:
-        """Knowledge per cost of each unit, (units,), equations 10 and 11."""
+    def score(self, site: Site, knowledge: Tensor) -> Tensor:
+        """Knowledge per cost of each unit, (units,), equations 10 and 11, of what `Knowledge.columns` has."""
         assert site.units is not None  # noqa: S101 - only prunable sites are scored
         weight = self.head_weight if isinstance(site.sublayer, Attention) else 1.0
-        return weight * knowledge.units(self.representation_weight, self.rows) / site.units.cost
+        predictive, representational = knowledge
+        both = predictive + self.representation_weight * representational
+        return weight * per_unit(both, site.sublayer.size) / site.units.cost
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,17 @@ class Rules:
     once: bool = False
 
 
+Measured = Callable[[str, Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+"""Gives what was measured of the dense model under a name before, else what the function measures now."""
+
+_ANSWER = "answer-"
+
+
 class Climb:
-    """Prunes the sites one after the other. What is decided is final: later measurements see it, never change it."""
+    """Prunes the sites one after the other. What is decided is final: later measurements see it, never change it.
+
+    As long as nothing is dropped the dense model is measured, whatever the budget and lambda: `measured` keeps that.
+    """
 
     def __init__(
         self,
@@ -61,6 +73,7 @@ class Climb:
         steps: Steps,
         pulse: Pulse,
         batches: int,
+        measured: Measured,
     ) -> None:
         self._sites = sites
         self._stream = stream
@@ -69,6 +82,7 @@ class Climb:
         self._steps = steps
         self._pulse = pulse
         self._batches = batches
+        self._measured = measured
         self._answers = steps.answers
         self._intact = True  # nothing dropped yet: the pruned model still is the dense one
 
@@ -114,28 +128,35 @@ class Climb:
             self._pulse.skip(self._batches * _measuring(self._sites[index:]))
             return chosen
         self._pulse.begin(f"measuring {site.name}", _measuring(self._sites[index:]))
-        stack = [each.sublayer for each in self._sites[index:]]
-        predictive = self._scoring.predictive
-        knowledge, logits = self._stream.measure(
-            stack, predictive.signal(self._answers), predictive.gradients
+        found = (
+            self._measured(f"dense-{index:03}", lambda: self._measure(index))
+            if self._intact
+            else self._measure(index)
         )
         if self._answers is None:
-            self._answers = self._steps.answers = logits
-        choice = self._within(self._sites[index:], knowledge, budget)
+            self._answers = self._steps.answers = [found[f"{_ANSWER}{at}"] for at in range(self._batches)]
+        choice = self._within(self._sites[index:], found, budget)
         if self._rules.once:
             self._steps.chosen = choice
         return choice[site.name]
 
+    def _measure(self, index: int) -> dict[str, Tensor]:
+        """The knowledge of a site and of all above it, by name, and the model's answers to each batch."""
+        sites, predictive = self._sites[index:], self._scoring.predictive
+        knowledge, logits = self._stream.measure(
+            [site.sublayer for site in sites], predictive.signal(self._answers), predictive.gradients
+        )
+        found = {
+            site.name: known.columns(self._scoring.rows) for site, known in zip(sites, knowledge, strict=True)
+        }
+        return found | {f"{_ANSWER}{at}": answers for at, answers in enumerate(logits)}
+
     def _within(
-        self, sites: Sequence[Site], knowledge: Sequence[Knowledge], budget: float
+        self, sites: Sequence[Site], knowledge: Mapping[str, Tensor], budget: float
     ) -> dict[str, Tensor]:
         """The best units of all these sites, (units,) bool by name."""
         groups = {site.name: site.units for site in sites if site.units}
-        scores = {
-            site.name: self._scoring.score(site, known)
-            for site, known in zip(sites, knowledge, strict=True)
-            if site.units
-        }
+        scores = {site.name: self._scoring.score(site, knowledge[site.name]) for site in sites if site.units}
         if self._rules.even:
             counts = self._even_counts(budget)
             return {name: keep_top(score, counts[name]) for name, score in scores.items()}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
     with safe_open(path, "pt") as opened:
         notes = json.loads(opened.metadata()["notes"])
         return {name: opened.get_tensor(name) for name in opened.keys()}, notes  # noqa: SIM118 - not a mapping
+
+
+def measured(path: Path, measure: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What the file holds, on the CPU; what `measure` gives is written to it when there is none yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, measure(), {})
+    return load_tensors(path)[0]
 
 
 class Steps:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from pruning.knowledge.draw import Batch
 from pruning.knowledge.predictive import Gradients
-from pruning.knowledge.scores import RepresentationalKnowledge, per_unit
+from pruning.knowledge.scores import RepresentationalKnowledge
 from pruning.knowledge.signals import Signal
 from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
@@ -97,11 +97,10 @@ class Knowledge:
             lambda gradient: self.predictive.add(values, gradient, batch.rows)
         )
 
-    def units(self, balance: float, rows: int) -> Tensor:
-        """(units,) float64: predictive + `balance` * representational, the mean over each unit's columns."""
-        predictive = self.predictive.value(rows)
+    def columns(self, rows: int) -> Tensor:
+        """Predictive, then representational knowledge of each column: (2, columns) float64."""
         representational = self.representational.value(self.sublayer.output.weight)
-        return per_unit(predictive + balance * representational, self.sublayer.size)
+        return torch.stack([self.predictive.value(rows), representational])
 
 
 class Stream:

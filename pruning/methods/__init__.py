@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,7 @@ from torch import Tensor
 from pruning.errors import InvalidSpec
 from pruning.events import Event, Events, ShouldStop
 from pruning.granularity import Granularity, Kind
+from pruning.knowledge.steps import measured
 from pruning.masking.granularities import units
 from pruning.masking.hybrid import units_left
 from pruning.masking.masks import kept_units, weight_masks
@@ -42,8 +43,9 @@ class Context:
 
     `span` is the part (start, end) of the job's progress that belongs to the method; `mean_length` is the
     mean number of real tokens in a training row, which the count of FLOPs needs; `table` says what units cost when
-    the ratio is one of the latency, `found` is the ratio of one cut where the request leaves it open. `group` are the
-    processes that train together; a method that trains hands it to `fit`.
+    the ratio is one of the latency, `found` is the ratio of one cut where the request leaves it open, and `shared` the
+    folder that all such cuts have in common. `group` are the processes that train together; a method that trains hands
+    it to `fit`.
     """
 
     spec: PruneSpec
@@ -61,6 +63,7 @@ class Context:
     mean_length: float
     table: LatencyTable | None = None
     found: float | None = None
+    shared: Path | None = None
     group: Group = ALONE
 
     @property
@@ -102,6 +105,10 @@ class Context:
         """What the units of `groups` may cost together, so that the whole model keeps 1 - target_ratio."""
         prunable = sum(group.count * group.cost for group in groups.values())
         return prunable - self.ratio * self.total_cost
+
+    def measured(self, name: str, measure: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What `measure` says of the dense model, whatever the ratio: once for all cuts of a job, on the CPU."""
+        return measured((self.shared or self.work) / f"{name}.safetensors", measure)
 
     def outcome(self, groups: Mapping[str, Units], masks: Mapping[str, Tensor], **details: Any) -> "Outcome":
         """The outcome of masks (count,) by group; the model must be baked already."""

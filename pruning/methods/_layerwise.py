@@ -178,12 +178,13 @@ class _Run:
         if found is None:
             prunable = sum(group.count * group.cost for group in self._groups.values())
             ratio = 1 - self._context.budget(self._groups) / prunable
-            found = kept_fractions(self._outliers(stream), ratio, self._settings.outlier_spread)
+            outliers = self._context.measured("outliers", lambda: self._outliers(stream))["layers"].tolist()
+            found = kept_fractions(outliers, ratio, self._settings.outlier_spread)
             self._finished.save_fractions(found)
         return found
 
-    def _outliers(self, stream: Stream) -> list[float]:
-        """The outliers of every layer of the dense model."""
+    def _outliers(self, stream: Stream) -> dict[str, Tensor]:
+        """The outliers of the `layers` of the dense model, float64 (layers,)."""
         found = []
         for index, layer in enumerate(self._sites):
             self._pulse.begin(f"looking for outliers in layer {index}", 1.0)
@@ -197,7 +198,7 @@ class _Run:
             found.append(outliers(scores, self._settings.outlier_times))
             stream.advance(index)
         stream.rewind()
-        return found
+        return {"layers": torch.tensor(found, dtype=torch.float64)}
 
     def _layer(self, stream: Stream, index: int, counts: Mapping[str, int]) -> None:
         """Prune one layer, or put back what an earlier attempt made of it."""

@@ -53,7 +53,7 @@ class Fisher(SearchedMethod):
 
         The latter are as they were found, so that it holds all that the result was chosen from.
         """
-        gradients = self._gradients(search)
+        gradients = search.context.measured("gradients", lambda: self._gradients(search))
         budget = search.context.budget(search.groups)
         whole = sum(group.count * group.cost for group in search.groups.values())
         fuller = self._search(search, gradients, whole * math.sqrt(budget / whole))

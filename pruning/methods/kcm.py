@@ -42,21 +42,23 @@ class KCM(SearchedMethod):
 
     def choose(self, search: Search) -> tuple[Masks, Masks]:
         """The masks of the neurons with the highest scores; the dense model is what is imitated."""
+        scores = search.context.measured("scores", lambda: self._scores(search))
+        even = search.context.spec.allocation == "native"
+        budget = search.context.budget(search.groups)
+        return keep_units(search.groups, scores, budget, "global", even=even), {}
+
+    def _scores(self, search: Search) -> dict[str, Tensor]:
+        """How little others stand for each neuron, times how much it says: (neurons,) by site."""
         knowledge, _ = search.stream.measure(
             [site.sublayer for site in search.sites],
             None,
             lambda part: RowGradients(part.output.weight.shape[1]),
         )
-        scores = {
-            site.name: self._scores(site.sublayer.output.weight.T, known.representational.activation)
-            for site, known in zip(search.sites, knowledge, strict=True)
-            if site.units
-        }
-        even = search.context.spec.allocation == "native"
-        budget = search.context.budget(search.groups)
-        return keep_units(search.groups, scores, budget, "global", even=even), {}
-
-    def _scores(self, columns: Tensor, activation: Tensor) -> Tensor:
-        """How little others stand for each neuron, times how much it says: (neurons,)."""
-        alone = self_representation(columns, self.settings.kernel_width, self.settings.tolerance)
-        return unit_range(alone.cpu()) * unit_range(activation)
+        scores = {}
+        for site, known in zip(search.sites, knowledge, strict=True):
+            if site.units:
+                columns = site.sublayer.output.weight.T
+                alone = self_representation(columns, self.settings.kernel_width, self.settings.tolerance)
+                activation = known.representational.activation
+                scores[site.name] = unit_range(alone.cpu()) * unit_range(activation)
+        return scores

@@ -110,7 +110,7 @@ class KPrune(Method):
             with Ends.of(context.model, context.task) as ends:
                 stream = Stream(ends, batches, pulse.beat, bf16=context.spec.precision == "bf16")
                 scoring = self._scoring(context, len(draw), weight)
-                whole = Climb(sites, stream, scoring, rules, steps, pulse, len(batches))
+                whole = Climb(sites, stream, scoring, rules, steps, pulse, len(batches), context.measured)
                 return whole.run(context.budget(groups))
 
         judge = Judge(context, held, sites, self._loss(context), pulse.beat)

@@ -34,7 +34,7 @@ def warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
             "weights removed."
         )
         found.append(Notice(code="filled", message=text))
-    if result_kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
+    if result_kind(spec) in ("shrunk", "mixed") and spec.allocation == "global" and not spec.cuts_vocabulary:
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         if spec.granularity == "structured":
             text += " With allocation native a plain load is small and fast."

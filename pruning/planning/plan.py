@@ -23,6 +23,7 @@ from pruning.planning.reach import reach, turning_lengths
 from pruning.planning.settle import choose, settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
+from pruning.planning.vocabulary import settle_vocabulary
 from pruning.planning.windows import doc_stride
 from pruning.report import Notice, ResultKind
 from pruning.spec import Measure, PruneSpec, Task
@@ -36,7 +37,8 @@ class Plan(Model):
     `cost_before` and `cost_after` are the model in the target measure: weights or FLOPs (of one row) of its layers, or
     its parameters, a lower bound when `parameters_estimated`; when zeros are filled, `cost_after` is what is left
     before. `largest_ratio` is the most that this method can remove here. What only the job can know is None: costs and
-    reach of a latency, what is left under a drop of quality. Layers keep a multiple of `neuron_step` neurons.
+    reach of a latency, reach of a vocabulary, what is left under a drop of quality. Layers keep a multiple of
+    `neuron_step` neurons.
     """
 
     spec: PruneSpec
@@ -76,8 +78,13 @@ def resolve(
     task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
-    chosen = choose(spec, trained, family) if spec.prunes else None
-    settled = settle_dense(spec) if chosen is None else settle(spec, chosen, family, shape, trained)
+    chosen = choose(spec, trained, family) if spec.prunes and not spec.cuts_vocabulary else None
+    if chosen is not None:
+        settled = settle(spec, chosen, family, shape, trained)
+    elif spec.cuts_vocabulary:
+        settled = settle_vocabulary(spec, family, trained)
+    else:
+        settled = settle_dense(spec)
     if chosen is not None:
         check_length(settled, chosen, data)
     check_devices(settled, chosen)

@@ -23,12 +23,12 @@ def reach(
 ) -> float | None:
     """The largest ratio that holds for every one of the shapes and lengths; refuses a target that none of them allows.
 
-    None for a latency: what a unit costs is measured by the job.
+    None for a latency, where the job measures what a unit costs, and for a vocabulary, of which it reads the dataset.
     """
+    if spec.cuts_vocabulary or spec.target_measure == "latency":
+        return None
     if chosen is None:
         return 0.0
-    if spec.target_measure == "latency":
-        return None
     granularity = Granularity.parse(spec.granularity)
     ratios = [
         largest_ratio(

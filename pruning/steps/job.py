@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
 from pruning.data.rows import summarise
+from pruning.delivery.onnx_file import require_onnx
 from pruning.errors import InvalidModel, InvalidSpec, OutOfMemory
 from pruning.planning.latency import LatencyTable
 from pruning.planning.plan import Plan, resolve
@@ -133,6 +134,8 @@ def _device(spec: PruneSpec) -> torch.device:
     device = torch.device("cuda" if gpu else "cpu")
     if spec.compile:
         require_compiler(device)
+    if spec.exports:
+        require_onnx()
     offered = torch.cuda.device_count() if gpu else os.cpu_count() or 1
     if spec.devices > offered:
         kind = "CUDA devices" if gpu else "cores"

@@ -9,7 +9,7 @@ from pruning.report import Candidate, Search
 from pruning.steps.crew import Crew
 from pruning.steps.job import Job, json_of
 from pruning.steps.stages import judge, prune_model
-from pruning.steps.trained import PRUNE, zeroed_dir
+from pruning.steps.trained import MEASURED, PRUNE, zeroed_dir
 
 _POINTS = 100
 _ROUNDING = 1e-9
@@ -19,8 +19,9 @@ def find_cut(job: Job, crew: Crew, dense_dir: Path) -> tuple[Job, Search]:
     """The job at the ratio that was found, with that cut as its step `prune`, and how it was found.
 
     Every candidate is cut from the same dense model and judged on the selection rows; it halves what is open between
-    the largest ratio that was within the limit and the smallest that was not. Its result is a step of its own, the
-    pruned model is kept only while it is the best. Raises TargetUnreachable when even the smallest cut loses too much.
+    the largest ratio that was within the limit and the smallest that was not. What a method measures of the dense model
+    is measured once for all of them. A candidate's result is a step of its own, the pruned model is kept only while it
+    is the best. Raises TargetUnreachable when even the smallest cut loses too much.
     """
     limit, reach = job.spec.max_quality_drop or 0.0, job.plan.largest_ratio or 0.0
     primary, rows = job.task.primary, job.data.selection
@@ -38,6 +39,7 @@ def find_cut(job: Job, crew: Crew, dense_dir: Path) -> tuple[Job, Search]:
     if best < 0:
         raise _too_much(tried[-1], limit)
     _adopt(job, best)
+    shutil.rmtree(job.scratch(MEASURED), ignore_errors=True)
     search = Search(
         max_drop=limit,
         split=job.data.split,
@@ -47,6 +49,7 @@ def find_cut(job: Job, crew: Crew, dense_dir: Path) -> tuple[Job, Search]:
         reach=reach,
         chosen=good,
         candidates=tuple(tried),
+        frontier=_frontier(tried),
     )
     return replace(job, found=good), search
 
@@ -81,6 +84,15 @@ def _candidate(job: Job, crew: Crew, index: int, dense: float) -> Candidate:
         )
         job.steps.save(name, json_of(candidate))
     return Candidate.model_validate(job.steps.load(name))
+
+
+def _frontier(tried: list[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other beats in ratio without losing quality, smallest ratio first."""
+    found: list[Candidate] = []
+    for each in sorted(tried, key=lambda candidate: candidate.ratio, reverse=True):
+        if not found or each.quality > found[-1].quality:
+            found.append(each)
+    return tuple(reversed(found))
 
 
 def _forget(job: Job, index: int) -> None:

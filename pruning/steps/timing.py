@@ -1,6 +1,9 @@
 """The steps of a job that take times: the table of a target of the latency, and dense against pruned."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+from transformers import PreTrainedModel
 
 from pruning.delivery.measure import latency
 from pruning.delivery.timetable import measure_table
@@ -11,7 +14,6 @@ from pruning.planning.families import family_of
 from pruning.planning.latency import LatencyTable, SlotKind, layer_costs, predicted_ms
 from pruning.report import Latency, LatencyResult
 from pruning.steps.job import TABLE, Job, json_of
-from pruning.steps.stages import final_model
 from pruning.training.tasks import load_config
 
 TOLERANCE = 0.05
@@ -93,7 +95,9 @@ def check_promise(job: Job, outcome: Outcome) -> None:
         raise ArtifactBroken(f"By its table the result takes {found:.6g} ms, asked were {asked:.6g}.")
 
 
-def measure_latency(job: Job, dense_dir: Path, outcome: Outcome) -> tuple[Latency, ...]:
+def measure_latency(
+    job: Job, dense_dir: Path, load_pruned: Callable[[], PreTrainedModel]
+) -> tuple[Latency, ...]:
     """Time dense against pruned: what `evaluate` asks for, and what the target is about."""
     wanted = job.spec.evaluate
     points = [(size, wanted.sequence_length) for size in wanted.batch_sizes] if wanted.latency else []
@@ -105,7 +109,7 @@ def measure_latency(job: Job, dense_dir: Path, outcome: Outcome) -> tuple[Latenc
         return ()
     if not job.steps.done("measure"):
         with job.progress.step("measure", "measuring"):
-            dense, pruned = job.load(dense_dir), final_model(job, dense_dir, outcome)
+            dense, pruned = job.load(dense_dir), load_pruned()
             measured = [
                 entry
                 for size, length in points

@@ -22,6 +22,8 @@ from pruning.training.train import FitResult, fit
 MODEL = "model"
 MASKS = "masks.safetensors"
 PRUNE = "prune"
+MEASURED = "measured"
+"""Names the folder of what a method measured of the dense model for all cuts of a search."""
 
 
 def dense_dir(job: Job) -> Path:
@@ -84,6 +86,7 @@ def run_method(job: Job, group: Group, name: str = PRUNE) -> tuple[PreTrainedMod
         mean_length=job.data.train.mean_length,
         table=job.table,
         found=job.found,
+        shared=None if job.found is None else job.scratch(MEASURED),
         group=group,
     )
     context.work.mkdir(parents=True, exist_ok=True)

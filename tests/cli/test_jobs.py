@@ -91,6 +91,14 @@ def test_a_drop_of_quality_in_place_of_a_ratio(
     assert "one of --ratio and --max-drop" in err
 
 
+def test_a_vocabulary_needs_no_target(online: Prunery, model_folder: Path, dataset_file: Path) -> None:
+    given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--granularity", "vocabulary")
+    code, out, err = online("submit", *given)
+    assert code == 0, err
+    assert "tokens that the dataset needs" in err
+    assert online("cancel", out.strip())[0] == 0
+
+
 def test_a_missed_latency_is_told(online: Prunery, api: Api, model_folder: Path, dataset_file: Path) -> None:
     given = ("--model", str(model_folder), "--dataset", str(dataset_file), "--ratio", "0.5")
     code, out, err = online("submit", *given, "--measure", "latency")

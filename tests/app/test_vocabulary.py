@@ -1,0 +1,22 @@
+"""Requests that cut the vocabulary, and the forms of a result."""
+
+from tests.app.conftest import Service, problem
+
+
+def test_a_vocabulary_has_no_target_and_an_onnx_file_is_an_option(service: Service) -> None:
+    body = service.request(granularity="vocabulary", exports=["onnx"])
+    problem(service.client.post("/v1/jobs", json=body), 422, "invalid_request", "/target_ratio")
+    body.pop("target_ratio")
+    job = service.client.post("/v1/jobs", json=body).json()
+    assert (job["target_ratio"], job["max_quality_drop"], job["method"]) == (None, None, "none")
+    assert (job["target_measure"], job["spec"]["exports"]) == ("parameters", ["onnx"])
+    refused = problem(
+        service.client.post("/v1/jobs", json=body | {"round_to": 4}), 422, "invalid_spec", "/round_to"
+    )
+    assert "Leave it out" in refused["detail"]
+    problem(
+        service.client.post("/v1/jobs", json=body | {"exports": ["tflite"]}),
+        422,
+        "invalid_request",
+        "/exports/0",
+    )
