@@ -72,6 +72,7 @@ _LLAMA = Family(
     output_bias="attention_bias",
     ffn_bias="mlp_bias",
     fewest_heads=1,  # a cache without keys in the first layer forgets how many tokens it has seen
+    norm_first=True,
     unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
 )
 
@@ -145,6 +146,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             attention_bias="attention_bias",
             output_bias="attention_bias",
             ffn_bias="mlp_bias",
+            norm_first=True,
             unsupported=_not_recomputed("it needs norms that come after each sub-layer"),
         ),
         "gpt2": replace(
@@ -196,6 +198,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             output_bias="enable_bias",
             ffn_bias="enable_bias",
             usual_bias=True,
+            norm_first="do_layer_norm_before",
         ),
         "llama": _LLAMA,
         "mistral": replace(
