@@ -53,6 +53,11 @@ def _metadata(task: str) -> str:
 
 def _removed(layers: tuple[LayerKept, ...]) -> str:
     """What at least one layer lost."""
+    if any(not (layer.heads or layer.neurons) for layer in layers) and all(
+        layer.weights in (0, 1) for layer in layers
+    ):
+        gone = sum(not layer.weights for layer in layers)
+        return f"{gone} of {len(layers)} layers"
     heads = any(layer.heads < layer.of_heads for layer in layers)
     neurons = any(layer.neurons < layer.of_neurons for layer in layers)
     if heads and neurons:

@@ -133,7 +133,7 @@ class Stream:
         def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             (number,) = current
             if see is not None:
-                see(number, module, _chosen(inputs[0], self._batches[number].real))
+                see(number, module, chosen(inputs[0], self._batches[number].real))
 
         with ExitStack() as hooks:
             for module in modules:
@@ -178,7 +178,7 @@ def _until_enough() -> Iterator[None]:
         return
 
 
-def _chosen(values: Tensor, real: Tensor) -> Tensor:
+def chosen(values: Tensor, real: Tensor) -> Tensor:
     """The rows of what is not padding: (rows, tokens, inputs) or already (rows * tokens, inputs) to (real, inputs)."""
     flat, kept = values.reshape(-1, values.shape[-1]), real.reshape(-1)
     return flat if bool(kept.all()) else flat[kept]

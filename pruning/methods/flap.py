@@ -37,7 +37,9 @@ class Flap(Method):
 
     name = "flap"
     title = "FLAP"
-    summary = "Removes heads and neurons that fluctuate least, without labels or training; refits what reads the others."
+    summary = (
+        "Removes heads and neurons that fluctuate least, without training; refits what reads those that stay."
+    )
     granularities = frozenset({"structured", "neuron", "head"})
     measures = frozenset({"flops", "weights", "parameters", "latency"})
     cuts_many = True

@@ -15,14 +15,17 @@ from pruning.errors import InvalidSpec, TargetUnreachable
 from pruning.granularity import Granularity
 from pruning.options import Model
 from pruning.planning.catalogue import MethodInfo
+from pruning.planning.choose import choose
 from pruning.planning.costs import largest_ratio, neuron_step, total_cost
+from pruning.planning.depth import check_depth
 from pruning.planning.devices import check_devices
 from pruning.planning.even import check_even
 from pruning.planning.families import family_of
 from pruning.planning.family import Family
 from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
+from pruning.planning.notices import notices, result_kind
 from pruning.planning.parameters import bounds
-from pruning.planning.settle import choose, settle, settle_dense
+from pruning.planning.settle import settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.planning.windows import doc_stride
@@ -75,6 +78,7 @@ def resolve(
     """
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
+    check_depth(spec, config)
     task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
@@ -101,7 +105,7 @@ def resolve(
         spec=settled,
         task=task,
         method=settled.method,
-        kind=_kind(settled),
+        kind=result_kind(settled),
         target_measure=measure,
         trained_head=trained,
         shape=shape,
@@ -112,7 +116,7 @@ def resolve(
         cost_before=dense,
         cost_after=None if dense is None or ratio is None else dense * (1 - ratio),
         largest_ratio=reach,
-        warnings=_warnings(settled, data),
+        warnings=notices(settled, data),
     )
 
 
@@ -235,52 +239,3 @@ def _check_even(spec: PruneSpec, shapes: list[ModelShape], lengths: list[float])
             refusals.append(refusal)
     if len(refusals) == len(shapes) * len(lengths):
         raise refusals[0]
-
-
-def _kind(spec: PruneSpec) -> ResultKind:
-    if not spec.prunes:
-        return "dense"
-    granularity = Granularity.parse(spec.granularity)
-    if granularity.removable or spec.fills:
-        return "shrunk"
-    return "mixed" if granularity.mixed else "zeros"
-
-
-def _warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
-    found = []
-    if _kind(spec) == "zeros":
-        text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
-        found.append(Notice(code="zeros_only", message=text))
-    if _kind(spec) == "mixed":
-        where = "the attention" if spec.granularity.startswith("hybrid") else "what is left"
-        text = f"{spec.granularity} leaves zeros in {where}: only what is removed makes it faster."
-        found.append(Notice(code="zeros_left", message=text))
-    if spec.fills:
-        text = (
-            f"fill makes weights of all zeros in what is left: the result has less than {spec.target_ratio} of its "
-            "weights removed."
-        )
-        found.append(Notice(code="filled", message=text))
-    if _kind(spec) in ("shrunk", "mixed") and spec.allocation == "global":
-        text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
-        if spec.granularity == "structured":
-            text += " With allocation native a plain load is small and fast."
-        found.append(Notice(code="remote_code", message=text))
-    if spec.max_quality_drop is not None:
-        found += _coarse(spec.max_quality_drop, spec, data)
-    if not data.splits.get("validation"):
-        text = "The dataset has no validation split: a part of the training rows is held out."
-        found.append(Notice(code="no_validation", message=text))
-    return tuple(found)
-
-
-def _coarse(drop: float, spec: PruneSpec, data: DataSummary) -> list[Notice]:
-    """A warning where one row more or less is worth more than may be lost."""
-    held_out = data.splits.get("validation") or data.splits["train"] * spec.evaluate.validation_fraction
-    rows = min(max(1, int(held_out) // 2), spec.evaluate.max_rows or math.inf)
-    if drop >= 100 / rows:
-        return []
-    text = (
-        f"Cuts are compared on {rows} rows: one of them is about {100 / rows:.2g} points, more than {drop:g}."
-    )
-    return [Notice(code="coarse_metric", message=text)]
