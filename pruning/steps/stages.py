@@ -166,7 +166,8 @@ def final_model(job: Job, dense: Path, outcome: Outcome | None) -> PreTrainedMod
 def check_shrunk(job: Job, outcome: Outcome) -> float | None:
     """Largest difference of a logit between the zeroed and the shrunk model, on the CPU.
 
-    Layers cannot be zeroed: where some are gone, it is the dense model that passes them by. None when nothing is removed. Raises ArtifactBroken when it is more than rounding.
+    Layers cannot be zeroed: where some are gone, it is the dense model that passes them by. None when nothing is
+    removed. Raises ArtifactBroken when it is more than rounding.
     """
     if outcome.kept is None:
         return None
