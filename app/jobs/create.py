@@ -19,9 +19,10 @@ from core.assets.tables import Dataset
 from core.jobs import idempotency, repository
 from core.jobs.repository import NewJob
 from pruning.data.rows import DataSummary
+from pruning.planning.choose import choose
 from pruning.planning.families import family_of
 from pruning.planning.plan import Plan, resolve
-from pruning.planning.settle import choose, settle
+from pruning.planning.settle import settle
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher
 from pruning.spec import Columns, PruneSpec
