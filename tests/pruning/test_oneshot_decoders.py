@@ -86,7 +86,7 @@ def test_a_llama_without_fluctuating_units_is_an_ordinary_llama(
 ) -> None:
     monkeypatch.setattr("pruning.knowledge.pulse._SECONDS", 0.0)
     model, data, out = save_tiny(tmp_path / "model", "llama"), text(tmp_path / "data"), tmp_path / "out"
-    spec = request(allocation="native", target_ratio=0.6, settings={"calibration_tokens": 500})
+    spec = request(allocation="native", target_ratio=0.6, round_to=1, settings={"calibration_tokens": 500})
     with pytest.raises(Killed):
         prune(spec, model, data, out, killer(out, "sublayer-000"))
     report = prune(spec, model, data, out)
