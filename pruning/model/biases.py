@@ -16,7 +16,7 @@ def add_biases(model: PreTrainedModel, readers: Collection[nn.Linear]) -> None:
     there is no such field.
     """
     names = family(model)
-    wanted = set()
+    wanted: set[str | bool] = set()
     for layer in layers(model):
         for reader, said in ((layer.attention_out, names.output_bias), (layer.ffn_out, names.ffn_bias)):
             if reader in readers and reader.bias is None:
