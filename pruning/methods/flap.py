@@ -4,7 +4,7 @@
 bias, what reads the kept units may be refitted by least squares, as K-prune does (Park, Choi, Kang, ICLR 2024).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from pruning.knowledge.steps import Steps
 from pruning.layerwise.fluctuation import Metric, fluctuation, unit_scores
 from pruning.layerwise.memory import Meter, Need
 from pruning.layerwise.refit import COPIES, PASSES, Refit, statistics, workspace
-from pruning.layerwise.slots import Slot, slots
+from pruning.layerwise.slots import slots
 from pruning.layerwise.statistics import Moments
 from pruning.layerwise.stream import HALVES, Stream
 from pruning.masking.rungs import keep_units
@@ -154,9 +154,9 @@ class _Run:
     def _chosen(self, stream: Stream) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The masks (units,) and the mean of what each reader reads (inputs,), by group; by the dense model."""
         if not self._steps.chosen:
-            moments = {
-                name: each for layer in self._layers for name, each in self._read(stream, layer).items()
-            }
+            moments: dict[str, Moments] = {}
+            for index in range(len(self._layers)):
+                moments |= self._read(stream, index)
             masks = self._masks(moments)
             means = {_MEANS + name: each.mean.float() for name, each in moments.items()}
             self._steps.chosen = {**masks, **means}
@@ -168,21 +168,19 @@ class _Run:
             {name: found[_MEANS + name] for name in self._units},
         )
 
-    def _read(self, stream: Stream, layer: Sequence[Slot]) -> Mapping[str, Moments]:
-        """What the readers of a layer read; moves the rows past it."""
-        index = self._layers.index(tuple(layer))
+    def _read(self, stream: Stream, index: int) -> dict[str, Moments]:
+        """What the readers of a layer read, by group; moves the rows past it."""
+        layer = [slot for slot in self._layers[index] if slot.units is not None]
         self._pulse.begin(f"measuring layer {index}", 1.0)
-        found = {
-            slot.reader: Moments(slot.reader.in_features, self._context.device)
-            for slot in layer
-            if slot.units is not None
+        found: dict[nn.Module, Moments] = {
+            slot.reader: Moments(slot.reader.in_features, self._context.device) for slot in layer
         }
 
         def see(_: int, module: nn.Module, inputs: Tensor) -> None:
             found[module].add(inputs)
 
         stream.advance(index, list(found), see)
-        return {slot.name: found[slot.reader] for slot in layer if slot.units is not None}
+        return {slot.name: found[slot.reader] for slot in layer}
 
     def _masks(self, moments: Mapping[str, Moments]) -> dict[str, Tensor]:
         scores = {}
@@ -202,4 +200,4 @@ class _Run:
             for name, slot in self._units.items():
                 device = slot.reader.weight.device
                 dropped = ~slot.columns(masks[name].to(device))
-                slot.reader.bias += slot.reader.weight[:, dropped] @ means[name].to(device)[dropped]
+                slot.reader.bias.add_(slot.reader.weight[:, dropped] @ means[name].to(device)[dropped])
