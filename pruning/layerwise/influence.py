@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
@@ -22,11 +22,11 @@ def block_influence(
     sums = torch.zeros(len(modules), dtype=torch.float64)
     places = {module: index for index, module in enumerate(modules)}
     tokens = 0
-    real = torch.empty(0)
+    real = torch.empty(0, dtype=torch.bool)
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         before, after = (chosen(each, real).float() for each in (inputs[0], hidden_of(output)))
-        sums[places[module]] += float(_cosines(before, after).sum(dtype=torch.float64))
+        sums[places[module]] += float(cosine_similarity(before, after, dim=-1).sum(dtype=torch.float64))
 
     with torch.no_grad(), ExitStack() as hooks:
         for module in modules:
@@ -37,7 +37,3 @@ def block_influence(
             tokens += int(real.sum())
             tick()
     return (1 - sums / max(1, tokens)).tolist()
-
-
-def _cosines(before: Tensor, after: Tensor) -> Tensor:
-    return cosine_similarity(before, after, dim=-1)

@@ -47,7 +47,7 @@ def bypassed(model: PreTrainedModel, kept: Collection[int]) -> Iterator[None]:
     """While the block runs the other layers say what they read: gates, that cost what the layers cost."""
 
     def repeat(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        (hidden, *_rest) = inputs
+        hidden = inputs[0]
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     with ExitStack() as hooks:
