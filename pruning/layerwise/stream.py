@@ -27,8 +27,8 @@ class Stream:
     """Runs one layer at a time on all rows, through the model's own code below and around it.
 
     Masks, positions and whatever else a layer is given come from a forward pass of the model in which the layers below
-    are skipped and nothing above is computed. Only hidden states are kept, on the host in float32. Made by `of`; a second one
-    may be made while the first is in use, and goes through what the model is by then.
+    are skipped and nothing above is computed. Only hidden states are kept, on the host in float32. Made by `of`; a
+    second one may be made while the first is in use, and goes through what the model is by then.
     """
 
     def __init__(
