@@ -104,10 +104,7 @@ def largest_unit(plan: Plan) -> float:
 def _parameters(
     model: PreTrainedModel, shape: ModelShape, sizes: list[tuple[int, int]], masks: Mapping[str, Tensor]
 ) -> float:
-    """The fraction of the dense model's parameters that is gone or zero: biases of removed units among them.
-
-    Where the dense model's number is not known, it is added up from what is gone.
-    """
+    """The fraction of the dense model's parameters that is gone or zero: biases of removed units among them."""
     stored = model.num_parameters()
     padded = sum(
         cost(shape, layer.heads - heads, layer.neurons - neurons, "parameters", 1.0)
@@ -119,7 +116,7 @@ def _parameters(
     )
     zeros = sum(int((~mask).sum()) for mask in masks.values())
     gone = (shape.layers - len(sizes)) * layer_parameters(model)
-    return 1 - (stored - padded - zeros) / (shape.parameters or stored + narrower + gone)
+    return 1 - (stored - padded - zeros) / (stored + narrower + gone)
 
 
 def _sizes(folder: Path, stack: list[Layer], kept: Kept) -> list[tuple[int, int]]:
