@@ -70,6 +70,7 @@ def test_a_decoder_with_half_of_its_layers_that_recovers(
     assert report.delivered["parameters"] == pytest.approx(lost, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_an_encoder_loses_as_many_layers_as_points_allow(tmp_path: Path) -> None:
     model, data = save_tiny(tmp_path / "model", "bert", layers=3), tmp_path / "data"
     write_dataset(data, train=24, validation=16)
@@ -98,6 +99,7 @@ def test_a_llama_without_fluctuating_units_is_an_ordinary_llama(
     assert report.details["sublayers"]["1.neurons"]["error_after"] < 1
 
 
+@pytest.mark.slow
 def test_biases_that_a_llama_did_not_have_are_delivered(tmp_path: Path) -> None:
     model, data, out = save_tiny(tmp_path / "model", "llama"), text(tmp_path / "data"), tmp_path / "out"
     spec = request(method="flap", target_ratio=0.3, settings={"compensation": "bias"})
