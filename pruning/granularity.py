@@ -30,7 +30,8 @@ class Granularity:
 
     `row`: output rows, with their biases, of the attention output and the FFN (LEAP, released code). `structured`:
     `head` and `neuron` together. `hybrid`: blocks in the attention, neurons in the FFN (Lagunas et al. 2021).
-    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code). `vocabulary`: tokens
+    `multilevel`: first heads and neurons, then blocks of all that is left (LEAP, released code). `layer`: attention and
+    FFN of a layer together, so that there is one layer less. `vocabulary`: tokens
     that the dataset has no use for, with their embeddings.
     """
 

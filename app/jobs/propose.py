@@ -13,9 +13,10 @@ from core.assets.files import FileRecord
 from core.assets.repository import files_of
 from core.assets.tables import Dataset
 from pruning.data.rows import DataSummary
+from pruning.planning.choose import choose
 from pruning.planning.families import family_of
 from pruning.planning.plan import Plan, resolve
-from pruning.planning.settle import choose, settle
+from pruning.planning.settle import settle
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher
 from pruning.planning.vocabulary import settle_vocabulary

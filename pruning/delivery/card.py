@@ -60,6 +60,11 @@ def _removed(report: Report) -> str:
             f"{vocabulary.of_tokens - vocabulary.tokens:,} of {vocabulary.of_tokens:,} tokens, which no text of the "
             "dataset has, and their embeddings"
         )
+    if any(not (layer.heads or layer.neurons) for layer in layers) and all(
+        layer.weights in (0, 1) for layer in layers
+    ):
+        gone = sum(not layer.weights for layer in layers)
+        return f"{gone} of {len(layers)} layers"
     heads = any(layer.heads < layer.of_heads for layer in layers)
     neurons = any(layer.neurons < layer.of_neurons for layer in layers)
     if heads and neurons:

@@ -1,7 +1,7 @@
 """What an exported directory really holds: counted on its files, against what was promised."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from pruning.errors import ArtifactBroken
 from pruning.granularity import Granularity
 from pruning.model.conv1d import as_linears
+from pruning.model.depth import layer_parameters
 from pruning.model.layers import Layer, layers, prunable_linears
 from pruning.planning.costs import Kept, cost, head_cost, neuron_cost, total_cost, unit_costs
 from pruning.planning.families import AUTO_CLASSES
@@ -57,6 +58,7 @@ def count(
     per_layer = _weights(model, sizes, masks)
     weights = sum(per_layer)
     heads, neurons = (sum(numbers) for numbers in zip(*sizes, strict=True))
+    places = list(range(shape.layers)) if kept is None else kept.stack
     flops = cost(shape, heads, neurons, "flops", length)
     dense = total_cost(shape, "weights", length)
     found = Count(
@@ -69,10 +71,7 @@ def count(
             if plan.spec.cuts_vocabulary
             else _parameters(model, shape, sizes, masks),
         },
-        layers=[
-            _layer(shape, heads, neurons, left * shape.layers / dense)
-            for (heads, neurons), left in zip(sizes, per_layer, strict=True)
-        ],
+        layers=_layers(shape, places, sizes, [left * shape.layers / dense for left in per_layer]),
         bytes=tensor_bytes(model),
     )
     if plan.target_measure != "latency":
@@ -98,9 +97,10 @@ def largest_unit(plan: Plan) -> float:
     if not plan.spec.prunes or plan.spec.cuts_vocabulary:
         return 0.0
     shape, measure, step = plan.shape, plan.target_measure, plan.neuron_step
-    if plan.spec.allocation == "native":
+    granularity = Granularity.parse(plan.spec.granularity)
+    if plan.spec.allocation == "native" and granularity.kind != "layer":
         return shape.layers * step * neuron_cost(shape, measure, plan.length)
-    return max(unit_costs(shape, Granularity.parse(plan.spec.granularity), measure, plan.length, step))
+    return max(unit_costs(shape, granularity, measure, plan.length, step))
 
 
 def _parameters(
@@ -117,12 +117,13 @@ def _parameters(
         for layer in layers(model)
     )
     zeros = sum(int((~mask).sum()) for mask in masks.values())
-    return 1 - (stored - padded - zeros) / (stored + narrower)
+    gone = (shape.layers - len(sizes)) * layer_parameters(model)
+    return 1 - (stored - padded - zeros) / (stored + narrower + gone)
 
 
 def _sizes(folder: Path, stack: list[Layer], kept: Kept) -> list[tuple[int, int]]:
     """Heads and neurons of each layer; behind those that are stored only zeros follow."""
-    promised = [(len(heads), len(neurons)) for heads, neurons in zip(kept.heads, kept.neurons, strict=True)]
+    promised = [(len(heads), len(neurons)) for heads, neurons in kept.units]
     declared = json.loads((folder / "config.json").read_text("utf-8")).get("layer_sizes")
     sizes = declared or [(layer.heads, layer.neurons) for layer in stack]
     if [tuple(size) for size in sizes] != promised:
@@ -166,10 +167,17 @@ def _check_biases(model: PreTrainedModel, masks: Mapping[str, Tensor]) -> None:
             raise ArtifactBroken(f"Dropped biases of {name} are not zero.")
 
 
-def _layer(shape: ModelShape, heads: int, neurons: int, weights: float) -> LayerKept:
-    return LayerKept(
-        heads=heads, of_heads=shape.heads, neurons=neurons, of_neurons=shape.ffn, weights=round(weights, 6)
-    )
+def _layers(
+    shape: ModelShape, places: Sequence[int], sizes: Sequence[tuple[int, int]], weights: Sequence[float]
+) -> list[LayerKept]:
+    """What every layer of the dense model kept; those without a place kept nothing."""
+    kept = dict(zip(places, zip(sizes, weights, strict=True), strict=True))
+    found = []
+    for index in range(shape.layers):
+        (heads, neurons), left = kept.get(index, ((0, 0), 0.0))
+        sizes_of = {"heads": heads, "of_heads": shape.heads, "neurons": neurons, "of_neurons": shape.ffn}
+        found.append(LayerKept(**sizes_of, weights=round(left, 6)))
+    return found
 
 
 def tensor_bytes(model: PreTrainedModel) -> int:

@@ -50,8 +50,9 @@ def export(
     """Write `out` atomically, replacing what was there; the model is not changed.
 
     `kept` None: the model is dense or only holds zeros, and is saved as it is. Otherwise it has been shrunk
-    to `kept`, and `shape` is its shape before. When every layer kept equally many neurons and all heads (or, where
-    config.json can say it, equally many), the plain config says so and the file is small. Else (`global` only) the
+    to `kept`, and `shape` is its shape before; any config can say that it has fewer layers. When every layer kept
+    equally many neurons and all heads (or, where config.json can say it, equally many), the plain config says so and
+    the file is small. Else (`global` only) the
     weights are padded: kept units first, then zeros, FFNs as wide as the widest; `layer_sizes` and
     `modeling_pruned.py` give the small model to those who load with `trust_remote_code=True`.
 
@@ -77,7 +78,7 @@ def _write(
     if kept is None:
         model.save_pretrained(folder)
         return False
-    sizes = [(len(heads), len(neurons)) for heads, neurons in zip(kept.heads, kept.neurons, strict=True)]
+    sizes = [(len(heads), len(neurons)) for heads, neurons in kept.units]
     stack = layers(model)
     if sizes != [(layer.heads, layer.neurons) for layer in stack]:
         raise ValueError("the model has not been shrunk to what is kept")

@@ -60,15 +60,15 @@ class NormalEquations:
         products = ((fixed.T @ fixed) * self._gram).reshape(units, size, units, size).sum((1, 3))
         return products, (fixed.T * self._right).sum(1).reshape(units, size).sum(1)
 
-    def solve(self, old: Tensor) -> Fit:
+    def solve(self, old: Tensor, least: float = _JITTER) -> Fit:
         """The new weight near the `old` (outputs, columns).
 
-        The ridge pulls towards the old weight, so directions the data does not show stay as they were. It is a tiny
-        jitter, a real ridge when tokens are scarce, and grows tenfold while the Cholesky factorisation fails.
+        The ridge pulls towards the old weight, so directions the data does not show stay as they were. It is `least`,
+        a tiny jitter, a real ridge when tokens are scarce, and grows tenfold while the Cholesky factorisation fails.
         """
         prior = old.double().T
         scale = self._gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-        ridge = _JITTER if self._tokens >= _TOKENS_PER_COLUMN * len(self._gram) else _SCARCE
+        ridge = least if self._tokens >= _TOKENS_PER_COLUMN * len(self._gram) else max(least, _SCARCE)
         factor = self._factor(ridge * scale)
         while factor is None and ridge < 1:
             ridge *= 10

@@ -18,24 +18,35 @@ class Need:
     """Bytes that are wanted beside the model: `hidden` states on the host; all else is on the device.
 
     `statistics` are those of one layer, `batch` what a forward pass of one layer holds, `workspace` what the method
-    needs for its largest matrix; the last two never at once.
+    needs for its largest matrix; the last two never at once. `lighter` names what needs less.
     """
 
     hidden: int
     statistics: int
     batch: int
     workspace: int
+    lighter: str = "method wanda"
 
     @classmethod
-    def of(cls, shape: ModelShape, batches: Sequence[Batch], statistics: int, workspace: int) -> "Need":
-        """For these rows, of which one layer's hidden states are kept."""
+    def of(
+        cls,
+        shape: ModelShape,
+        batches: Sequence[Batch],
+        statistics: int,
+        workspace: int,
+        *,
+        copies: int = 1,
+        lighter: str = "method wanda",
+    ) -> "Need":
+        """For these rows, of which one layer's hidden states are kept, in so many copies."""
         sizes = [tuple(batch.real.shape) for batch in batches]
         tokens = sum(rows * length for rows, length in sizes)
         widths = 10 * shape.hidden + 2 * (shape.ffn_inputs + 1) * shape.ffn
         largest = max(
             rows * length * (widths + 2 * shape.heads * shape.queries * length) for rows, length in sizes
         )
-        return cls(tokens * shape.hidden * _FLOAT, statistics, largest * _FLOAT, workspace)
+        hidden = copies * tokens * shape.hidden * _FLOAT
+        return cls(hidden, statistics, largest * _FLOAT, workspace, lighter)
 
     @property
     def device(self) -> int:
@@ -56,7 +67,7 @@ class Need:
         return f"Lower calibration_tokens to {100 * free // max(1, self.hidden)} % of what it is, or less."
 
     def _cure_of_matrices(self) -> str:
-        return "Use method wanda, which needs least, or a machine with more memory."
+        return f"Use {self.lighter}, which needs least, or a machine with more memory."
 
     def _refuse(self, where: str, need: int, free: int, remedy: str) -> None:
         if need > free:

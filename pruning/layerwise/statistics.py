@@ -56,6 +56,40 @@ class InputSquares(Statistic):
         self._squares += inputs.square().sum(0)
 
 
+class Moments(Statistic):
+    """The mean and the variance of each input, (inputs,) float64."""
+
+    def __init__(self, inputs: int, device: torch.device) -> None:
+        self._sum = torch.zeros(inputs, dtype=torch.float64, device=device)
+        self._squares = torch.zeros(inputs, dtype=torch.float64, device=device)
+
+    @property
+    def squares(self) -> Tensor:
+        """Summed in float64."""
+        return self._squares.float()
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean over tokens."""
+        return self._sum / max(1, self.tokens)
+
+    @property
+    def variance(self) -> Tensor:
+        """The unbiased variance over tokens; 0 of a single one."""
+        spread = self._squares - self.tokens * self.mean.square()
+        return spread.clamp_min(0) / max(1, self.tokens - 1)
+
+    @property
+    def bytes(self) -> int:
+        """Two numbers for each input."""
+        return self._sum.nbytes + self._squares.nbytes
+
+    def _add(self, inputs: Tensor) -> None:
+        values = inputs.double()
+        self._sum += values.sum(0)
+        self._squares += values.square().sum(0)
+
+
 class Gram(Statistic):
     """The Gram matrix of the inputs, sum of x xT: (inputs, inputs) float32; only its upper triangle is computed."""
 

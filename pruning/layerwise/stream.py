@@ -1,6 +1,6 @@
 """The calibration rows on their way up: what each layer reads, kept on the host while the layers are pruned."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -12,6 +12,12 @@ from pruning.knowledge.draw import Batch
 from pruning.layerwise.statistics import Statistic
 from pruning.model.layers import family
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What a stream computes in, by the precision of a request; single precision where there is none."""
+
+See = Callable[[int, nn.Module, Tensor], None]
+"""Told the number of a batch, a module, and what it reads of tokens that are not padding: (tokens, features)."""
+
 
 class _Enough(Exception):
     """All that was wanted of this forward pass is known."""
@@ -21,7 +27,8 @@ class Stream:
     """Runs one layer at a time on all rows, through the model's own code below and around it.
 
     Masks, positions and whatever else a layer is given come from a forward pass of the model in which the layers below
-    are skipped and nothing above is computed. Only hidden states are kept, on the host in float32. Made by `of`.
+    are skipped and nothing above is computed. Only hidden states are kept, on the host in float32. Made by `of`; a
+    second one may be made while the first is in use, and goes through what the model is by then.
     """
 
     def __init__(
@@ -67,30 +74,36 @@ class Stream:
         self.hidden = []
 
     def collect(self, index: int, statistics: Mapping[nn.Module, Statistic]) -> None:
-        """Add what the modules of layer `index` read to their statistics; nothing behind the last of them is computed.
+        """Add what the modules of layer `index` read to their statistics."""
+        self.read(index, tuple(statistics), lambda _, module, inputs: statistics[module].add(inputs))
 
-        Padding is left out. Every module must run once in a forward pass of the layer.
+    def read(self, index: int, modules: Collection[nn.Module], see: See) -> None:
+        """Let `see` have what the modules of layer `index` read; nothing behind the last of them is computed.
+
+        Every module must run once in a forward pass of the layer.
         """
-        real = torch.empty(0)
         waiting: set[nn.Module] = set()
 
-        def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            statistics[module].add(_chosen(inputs[0], real))
+        def note(number: int, module: nn.Module, inputs: Tensor) -> None:
+            see(number, module, inputs)
             waiting.discard(module)
             if not waiting:
                 raise _Enough
 
-        with self._below(index) as run, ExitStack() as hooks:
-            for module in statistics:
-                hooks.callback(module.register_forward_pre_hook(read).remove)
-            for number, batch in enumerate(self._batches):
-                waiting, real = set(statistics), batch.real
+        with self._below(index) as run, self._watching(modules, note) as current:
+            for number in range(len(self._batches)):
+                waiting, current[:] = set(modules), [number]
                 run(number)
                 self._tick()
 
-    def advance(self, index: int) -> None:
-        """Move all rows past layer `index`, to what the next layer reads; past the highest layer there is nothing."""
+    def advance(self, index: int, modules: Collection[nn.Module] = (), see: See | None = None) -> None:
+        """Move all rows past layer `index`, to what the next layer reads; past the highest layer there is nothing.
+
+        On the way `see` gets what the modules read, as in `read`.
+        """
         if index + 1 == len(self._layers):
+            if see is not None:
+                self.read(index, modules, see)
             return
         risen: list[Tensor] = []
 
@@ -101,16 +114,32 @@ class Stream:
         def look(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             self._returns = len(output) if isinstance(output, tuple) else 0
 
-        with self._below(index) as run, ExitStack() as hooks:
+        with self._below(index) as run, self._watching(modules, see) as current, ExitStack() as hooks:
             hooks.callback(self._layers[index].register_forward_hook(look).remove)
             hooks.callback(self._layers[index + 1].register_forward_pre_hook(note).remove)
             for number in range(len(self._batches)):
+                current[:] = [number]
                 run(number)
                 if index:
                     self.hidden[number] = risen.pop()
                 self._tick()
         if not index:
             self.hidden = risen
+
+    @contextmanager
+    def _watching(self, modules: Collection[nn.Module], see: See | None) -> Iterator[list[int]]:
+        """Let `see` have what the modules read while the batch runs whose number is put into the list."""
+        current: list[int] = []
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            (number,) = current
+            if see is not None:
+                see(number, module, chosen(inputs[0], self._batches[number].real))
+
+        with ExitStack() as hooks:
+            for module in modules:
+                hooks.callback(module.register_forward_pre_hook(note).remove)
+            yield current
 
     @contextmanager
     def _below(self, index: int) -> Iterator[Callable[[int], None]]:
@@ -150,7 +179,7 @@ def _until_enough() -> Iterator[None]:
         return
 
 
-def _chosen(values: Tensor, real: Tensor) -> Tensor:
+def chosen(values: Tensor, real: Tensor) -> Tensor:
     """The rows of what is not padding: (rows, tokens, inputs) or already (rows * tokens, inputs) to (real, inputs)."""
     flat, kept = values.reshape(-1, values.shape[-1]), real.reshape(-1)
     return flat if bool(kept.all()) else flat[kept]

@@ -129,7 +129,8 @@ class Context:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method decided. The model it was given is baked: what was dropped is zero, no hook is left.
+    """What a method decided. The model it was given is baked: what was dropped is zero, no hook is left; layers that
+    were dropped as a whole are gone.
 
     `kept` names the heads and neurons of every layer that stay when others are removed; `weight_masks` maps the
     name of each parameter that gets zeros to its mask, True = kept, in the shape that the parameter has in the

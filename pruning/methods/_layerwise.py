@@ -19,14 +19,12 @@ from pruning.layerwise.scores import wanda
 from pruning.layerwise.shares import pattern, unit_counts
 from pruning.layerwise.sites import Site, sites
 from pruning.layerwise.statistics import Gram, InputSquares, Statistic
-from pruning.layerwise.stream import Stream
+from pruning.layerwise.stream import HALVES, Stream
 from pruning.masking.weight_units import WeightUnits
 from pruning.methods import Context, Method, Outcome
 
 Solver = Callable[[Tensor, Pattern], Compressed]
 """Prunes a weight (outputs, inputs) to a pattern."""
-
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LayerwiseSettings(Method.Settings):
@@ -139,9 +137,7 @@ class _Run:
             meter.look()
             self._pulse.beat()
 
-        with Stream.of(
-            context.model, self._batches, tick, half=_HALVES.get(context.spec.precision)
-        ) as stream:
+        with Stream.of(context.model, self._batches, tick, half=HALVES.get(context.spec.precision)) as stream:
             fractions = self._fractions(stream)
             budget = context.budget(self._groups)
             counts = unit_counts(self._sites, context.granularity, budget, fractions)

@@ -66,6 +66,7 @@ class Layer:
     head_owner: nn.Module
     head_size: int
     queries: int = 1
+    norm_first: bool = False
 
     @property
     def head_width(self) -> int:
@@ -94,6 +95,13 @@ class Layer:
         return _writers([(linear, 1) for linear in self.ffn_in])
 
     @property
+    def residuals(self) -> tuple[nn.Module, nn.Module]:
+        """What reads, first of all, the hidden states that attention and FFN are added to."""
+        if self.norm_first:
+            return self.attention_norm, self.ffn_norm
+        return self.value, self.ffn_in[0]
+
+    @property
     def linears(self) -> tuple[nn.Linear, ...]:
         """The prunable linears, each once: query, key, value, attention output, FFN in, FFN out."""
         named = (self.query, self.key, self.value, self.attention_out, *self.ffn_in, self.ffn_out)
@@ -111,11 +119,13 @@ def family(model: PreTrainedModel) -> Family:
 def layers(model: PreTrainedModel) -> list[Layer]:
     """The transformer layers from bottom to top; raises InvalidModel for an unsupported family."""
     names = family(model)
+    said = names.norm_first
+    norm_first = said if isinstance(said, bool) else bool(getattr(model.config, said))
     stack = model.base_model.get_submodule(names.layers)
-    return [_layer(index, module, names) for index, module in enumerate(stack.children())]
+    return [_layer(index, module, names, norm_first) for index, module in enumerate(stack.children())]
 
 
-def _layer(index: int, module: nn.Module, names: Family) -> Layer:
+def _layer(index: int, module: nn.Module, names: Family, norm_first: bool) -> Layer:
     head_owner = module.get_submodule(names.head_owner)
     return Layer(
         index=index,
@@ -131,6 +141,7 @@ def _layer(index: int, module: nn.Module, names: Family) -> Layer:
         head_owner=head_owner,
         head_size=int(getattr(head_owner, names.head_size)),
         queries=1 if names.head_queries is None else int(getattr(head_owner, names.head_queries)),
+        norm_first=norm_first,
     )
 
 

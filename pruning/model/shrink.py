@@ -6,25 +6,29 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from pruning.model.depth import drop_layers
 from pruning.model.layers import Layer, Writer, family, layers, take
 from pruning.planning.costs import Kept
 from pruning.planning.family import Family
 
 
 def shrink(model: PreTrainedModel, kept: Kept) -> None:
-    """Leave only the kept heads and neurons, in place.
+    """Leave only the kept layers, heads and neurons, in place.
 
     Exact when the model is baked: the columns that dropped units own in `attention_out` and `ffn_out` are
-    zero. A sub-layer that lost everything adds its output bias as a constant. The config is left as it is,
-    because no config can say that layers differ.
+    zero. A sub-layer that lost everything adds its output bias as a constant. The config says how many layers are
+    left, and nothing else, because no config can say that layers differ. Whole layers may be gone already.
 
     Raises ValueError when `kept` does not fit the model, or leaves a layer fewer than its family allows.
     """
     stack = layers(model)
-    if len(kept.heads) != len(stack):
+    if len(stack) not in (len(kept.heads), len(kept.stack)):
         raise ValueError(f"kept names {len(kept.heads)} layers, the model has {len(stack)}")
+    if len(stack) > len(kept.stack):
+        drop_layers(model, kept.stack)
+        stack = layers(model)
     names = family(model)
-    for layer, heads, neurons in zip(stack, kept.heads, kept.neurons, strict=True):
+    for layer, (heads, neurons) in zip(stack, kept.units, strict=True):
         _check(layer, heads, neurons, names)
         for cut in cuts(layer, heads, neurons):
             for writer in cut.writers:

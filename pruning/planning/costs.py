@@ -9,6 +9,7 @@ removed.
 """
 
 import math
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Self
 
@@ -21,10 +22,15 @@ from pruning.spec import Allocation, Measure
 
 
 class Kept(Model):
-    """What stays of each layer: the original indices of its heads and FFN neurons, increasing."""
+    """What stays of each layer: the original indices of its heads and FFN neurons, increasing.
+
+    `layers` are the original indices of the layers that stay, None where no layer is dropped as a whole; one that is
+    has neither heads nor neurons.
+    """
 
     heads: tuple[tuple[int, ...], ...]
     neurons: tuple[tuple[int, ...], ...]
+    layers: tuple[int, ...] | None = None
 
     @field_validator("heads", "neurons")
     @classmethod
@@ -38,6 +44,12 @@ class Kept(Model):
     def _aligned(self) -> Self:
         if len(self.heads) != len(self.neurons):
             raise ValueError(f"heads name {len(self.heads)} layers but neurons {len(self.neurons)}")
+        if self.layers is not None:
+            for index, units in enumerate(zip(self.heads, self.neurons, strict=True)):
+                if index not in self.layers and any(units):
+                    raise ValueError(f"layer {index} is dropped and keeps units")
+            if list(self.layers) != sorted({*self.layers} & {*range(len(self.heads))}):
+                raise ValueError("kept layers must be increasing, and layers of the model")
         return self
 
     @classmethod
@@ -45,6 +57,27 @@ class Kept(Model):
         """Nothing removed."""
         heads, neurons = tuple(range(shape.heads)), tuple(range(shape.ffn))
         return cls(heads=(heads,) * shape.layers, neurons=(neurons,) * shape.layers)
+
+    @classmethod
+    def whole_layers(cls, shape: ModelShape, kept: Collection[int]) -> Self:
+        """All of the layers `kept`, nothing of the others."""
+        heads, neurons = tuple(range(shape.heads)), tuple(range(shape.ffn))
+        stay = [index in kept for index in range(shape.layers)]
+        return cls(
+            heads=tuple(heads if stays else () for stays in stay),
+            neurons=tuple(neurons if stays else () for stays in stay),
+            layers=tuple(index for index, stays in enumerate(stay) if stays),
+        )
+
+    @property
+    def stack(self) -> list[int]:
+        """The original indices of the layers that the pruned model has."""
+        return list(range(len(self.heads)) if self.layers is None else self.layers)
+
+    @property
+    def units(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """The heads and the neurons of the layers that the pruned model has, bottom to top."""
+        return [(self.heads[index], self.neurons[index]) for index in self.stack]
 
 
 def head_cost(shape: ModelShape, measure: Measure, length: float) -> float:
@@ -131,6 +164,8 @@ def unit_costs(
             return (neuron,)
         case "head":
             return (head_cost(shape, measure, length),)
+        case "layer":
+            return (cost(shape, shape.heads, shape.ffn, measure, length),)
         case _:
             return (head_cost(shape, measure, length), neuron)
 
@@ -157,7 +192,7 @@ def largest_ratio(
     One unit, of neurons `step`, stays in every matrix or sub-layer that is pruned, and all that is never pruned: query,
     key and value of `row`. A method that `empties_sublayers` may go further: it leaves one head and one step of neurons
     in the whole model. `native` allocation removes as many neurons in each layer, and as many heads where config.json
-    can say so. N:M has one ratio only.
+    can say so. The first layer always stays. N:M has one ratio only.
     """
     if granularity.kind == "n_m":
         return pattern_ratio(granularity)
@@ -176,6 +211,8 @@ def largest_ratio(
         case "hybrid":
             matrices, (block, neurons) = block_matrices(shape, granularity), units
             removed = shape.layers * (_weights(matrices) - len(matrices) * block + (steps - 1) * neurons)
+        case "layer":
+            removed = (shape.layers - 1) * units[0]
         case kind:
             floor = 1 if empties_sublayers and allocation == "global" else shape.layers
             heads = neurons = 0.0

@@ -30,6 +30,7 @@ _LLAMA = Family(
     output_bias="attention_bias",
     ffn_bias="mlp_bias",
     fewest_heads=1,  # a cache without keys in the first layer forgets how many tokens it has seen
+    norm_first=True,
     unsupported=not_recomputed("it needs norms that come after each sub-layer"),
 )
 
@@ -84,6 +85,7 @@ DECODERS: Mapping[str, Family] = MappingProxyType(
             output_bias="enable_bias",
             ffn_bias="enable_bias",
             usual_bias=True,
+            norm_first="do_layer_norm_before",
         ),
         "llama": _LLAMA,
         "mistral": replace(

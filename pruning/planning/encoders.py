@@ -93,6 +93,7 @@ ENCODERS: Mapping[str, Family] = MappingProxyType(
             attention_bias="attention_bias",
             output_bias="attention_bias",
             ffn_bias="mlp_bias",
+            norm_first=True,
             unsupported=not_recomputed("it needs norms that come after each sub-layer"),
         ),
     }

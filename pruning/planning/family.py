@@ -62,6 +62,8 @@ class Family:
     """The same of the FFN's matrices."""
     usual_bias: bool = False
     """Whether there are biases where config.json does not say so."""
+    norm_first: bool | str = False
+    """Whether norms read what a sub-layer reads, not what it says; or the config field that says so."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """Methods that cannot prune the family, and why."""
 

@@ -18,8 +18,8 @@ def result_kind(spec: PruneSpec) -> ResultKind:
     return "mixed" if granularity.mixed else "zeros"
 
 
-def warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
-    """The warnings of a settled request."""
+def notices(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
+    """What is worth knowing of a settled request."""
     found = []
     if result_kind(spec) == "zeros":
         text = f"{spec.granularity} leaves zeros in matrices of the same size: nothing gets faster by itself."
@@ -34,7 +34,8 @@ def warnings(spec: PruneSpec, data: DataSummary) -> tuple[Notice, ...]:
             "weights removed."
         )
         found.append(Notice(code="filled", message=text))
-    if result_kind(spec) in ("shrunk", "mixed") and spec.allocation == "global" and not spec.cuts_vocabulary:
+    uneven = spec.allocation == "global" and spec.granularity != "layer" and not spec.cuts_vocabulary
+    if result_kind(spec) in ("shrunk", "mixed") and uneven:
         text = "Layers may differ in size: a plain load is exact, full speed needs trust_remote_code=True."
         if spec.granularity == "structured":
             text += " With allocation native a plain load is small and fast."

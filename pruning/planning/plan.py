@@ -12,15 +12,17 @@ from pruning.data.rows import DataSummary
 from pruning.errors import InvalidSpec
 from pruning.granularity import Granularity
 from pruning.options import Model
+from pruning.planning.choose import choose
 from pruning.planning.costs import neuron_step, total_cost
+from pruning.planning.depth import check_depth
 from pruning.planning.devices import check_devices
 from pruning.planning.families import family_of
 from pruning.planning.family import Family
 from pruning.planning.length import CHARACTERS_PER_TOKEN, check_length
-from pruning.planning.notices import result_kind, warnings
+from pruning.planning.notices import notices, result_kind
 from pruning.planning.parameters import bounds
 from pruning.planning.reach import reach, turning_lengths
-from pruning.planning.settle import choose, settle, settle_dense
+from pruning.planning.settle import settle, settle_dense
 from pruning.planning.shape import ModelShape
 from pruning.planning.teacher import check_teacher, check_teacher_labels
 from pruning.planning.vocabulary import settle_vocabulary
@@ -75,6 +77,7 @@ def resolve(
     """
     family, shape = family_of(config), ModelShape.from_config(config)
     _check_positions(spec, config)
+    check_depth(spec, config)
     task = spec.task or _infer_task(spec, config, data, family)
     _check_task(task, family, config)
     trained = labels_for(task, data, config, spec.label_names).trained
@@ -117,7 +120,7 @@ def resolve(
         cost_before=dense,
         cost_after=None if dense is None or ratio is None else dense * (1 - ratio),
         largest_ratio=most,
-        warnings=warnings(settled, data),
+        warnings=notices(settled, data),
     )
 
 

@@ -10,10 +10,12 @@ from jsonschema.exceptions import best_match
 from pruning.errors import InvalidSpec
 from pruning.granularity import Granularity
 from pruning.options import Distill, Finetune, Recover
-from pruning.planning.catalogue import GRANULARITIES, MethodInfo, method, methods
+from pruning.planning.catalogue import GRANULARITIES, MethodInfo, methods
+from pruning.planning.compensation import check_compensation
 from pruning.planning.costs import block_matrices
+from pruning.planning.depth import check_distilled_layers
 from pruning.planning.family import Family
-from pruning.planning.fit import check_fit, obstacle
+from pruning.planning.fit import check_fit
 from pruning.planning.levels import check_levels
 from pruning.planning.pattern import check_groups, check_options, exact_ratio
 from pruning.planning.shape import ModelShape
@@ -25,23 +27,6 @@ _LARGEST_BLOCK = 128
 
 NO_METHOD = "none"
 """The method of a job that removes nothing."""
-
-
-def choose(spec: PruneSpec, trained: bool, family: Family) -> MethodInfo:
-    """The method asked for; for "auto" K-prune where family and a `trained` head make it possible, else LEAP.
-
-    With `max_quality_drop` it must cut many times: K-prune where the family allows it, else magnitude. Raises
-    InvalidSpec for an unknown name.
-    """
-    if spec.method != "auto":
-        return method(spec.method)
-    kind = Granularity.parse(spec.granularity).kind
-    kprune = method("kprune")
-    fits = kind in kprune.granularities and spec.target_measure in (None, *kprune.measures)
-    fits = fits and obstacle(spec, kprune, family) is None
-    if spec.max_quality_drop is not None:
-        return kprune if fits else method("magnitude")
-    return kprune if trained and fits else method("leap")
 
 
 def settle_dense(spec: PruneSpec) -> PruneSpec:
@@ -85,6 +70,7 @@ def settle(
     check_fit(spec, chosen, family)
     _check_settings(spec.settings, chosen)
     check_options(spec, chosen)
+    check_compensation(spec, chosen, family, shape)
     _check_allocation(spec, granularity)
     _check_meaning(spec, chosen, granularity)
     check_levels(spec.settings, spec, shape)
@@ -141,7 +127,7 @@ def _common_divisors(sizes: Iterable[int]) -> str:
 
 def _check_allocation(spec: PruneSpec, granularity: Granularity) -> None:
     """A config can say one number of neurons for all layers, some also one of heads, which neurons must make exact."""
-    if spec.allocation == "global" or granularity.kind in ("structured", "neuron"):
+    if spec.allocation == "global" or granularity.kind in ("structured", "neuron", "layer"):
         return
     if not granularity.removes:
         raise InvalidSpec(
@@ -233,6 +219,8 @@ def _distill(spec: PruneSpec, chosen: MethodInfo, shape: ModelShape, *, trains: 
             param="/distill/attention",
             remedy="Set distill.attention to 0; hidden states can be compared.",
         )
+    if isinstance(spec.distill, Distill) and spec.granularity == "layer":
+        check_distilled_layers(spec.distill)
     if isinstance(spec.distill, Distill) and not trains:
         raise InvalidSpec(
             "Nothing is trained after pruning, so nothing can be distilled.",

@@ -95,7 +95,7 @@ def _round_to(spec: PruneSpec, granularity: Granularity) -> int:
                 remedy="Leave it out; larger blocks make rounder sizes.",
             )
         return 1
-    rounds = granularity.removes and granularity.kind != "head"
+    rounds = granularity.removes and granularity.kind not in ("head", "layer")
     if not rounds and (spec.round_to or 1) > 1:
         raise InvalidSpec(
             f"round_to is about neurons that are removed, and {spec.granularity} removes none.",

@@ -21,8 +21,10 @@ from pruning.delivery.load_check import TOLERANCE
 from pruning.errors import ArtifactBroken
 from pruning.events import Event
 from pruning.methods import METHODS, Outcome
+from pruning.model.depth import bypassed
 from pruning.model.layers import prunable_linears
 from pruning.options import Training
+from pruning.planning.costs import Kept
 from pruning.steps.crew import Crew
 from pruning.steps.job import Job, json_of
 from pruning.steps.trained import (
@@ -165,20 +167,29 @@ def final_model(job: Job, dense: Path, outcome: Outcome | None) -> PreTrainedMod
 def check_shrunk(job: Job, outcome: Outcome) -> float | None:
     """Largest difference of a logit between the zeroed and the shrunk model, on the CPU.
 
-    None when nothing is removed. Raises ArtifactBroken when it is more than rounding.
+    Layers cannot be zeroed: where some are gone, it is the dense model that passes them by. None when nothing is
+    removed. Raises ArtifactBroken when it is more than rounding.
     """
     if outcome.kept is None:
         return None
     if not job.steps.done("shrink"):
         with job.progress.step("shrink", "evaluating"):
             batch = probe(job)
-            zeroed = logits(job.load(zeroed_dir(job)), batch)
+            zeroed = _zeroed_logits(job, outcome.kept, batch)
             difference = float((zeroed - logits(pruned_model(job, outcome), batch)).abs().max())
             if not difference <= TOLERANCE * max(1.0, float(zeroed.abs().max())):
                 raise ArtifactBroken(f"Shrinking changes the answers: logits differ by {difference:.3g}.")
             job.steps.save("shrink", {"difference": difference})
     found: float = job.steps.load("shrink")["difference"]
     return found
+
+
+def _zeroed_logits(job: Job, kept: Kept, batch: Batch) -> Tensor:
+    if kept.layers is None:
+        return logits(job.load(zeroed_dir(job)), batch)
+    dense = job.load(dense_dir(job))
+    with bypassed(dense, kept.layers):
+        return logits(dense, batch)
 
 
 def probe(job: Job) -> Batch:

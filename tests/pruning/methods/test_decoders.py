@@ -171,3 +171,19 @@ def test_methods_that_train_make_layers_of_one_size(
     assert outcome.kept is not None
     assert len({len(heads) for heads in outcome.kept.heads}) == 1
     assert not (tmp_path / "model" / "modeling_pruned.py").exists()
+
+
+@pytest.mark.parametrize("allocation", ["global", "native"])
+@pytest.mark.parametrize("family", DECODERS)
+def test_flap_delivers_the_ratio(
+    rooms: dict[str, Classroom], tmp_path: Path, family: str, allocation: Allocation
+) -> None:
+    ratio = 0.6 if family in FREE else 0.3  # beyond that heads must go, which not every config can say
+    request = {"target_ratio": ratio, "target_measure": "weights", "allocation": allocation}
+    run = Run("flap", rooms[family], tmp_path / "run", **request)
+    outcome = run.prune_once(calibration_tokens=200)
+    dense = total_cost(run.shape, "weights", 1.0)
+    assert _left(run.model) <= (1 - ratio) * dense + 1e-6
+    _deliver(run, outcome, tmp_path / "model")
+    padded = (tmp_path / "model" / "modeling_pruned.py").exists()
+    assert padded == (allocation == "global")

@@ -76,7 +76,91 @@ def test_lines_and_a_trained_decoder_need_no_choice(config):
     assert (found.task, found.trained_head, found.kind) == ("causal-lm", True, "shrunk")
     assert (found.spec.finetune, found.spec.doc_stride, found.length) == (False, None, 128)
     assert resolve(found.spec, config, data()) == found
-    assert plan(config, method="auto").method == "leap"
+    assert plan(config, method="auto").method == "flap"
+
+
+@pytest.mark.parametrize(
+    ("request_", "method"),
+    [
+        ({"granularity": "neuron"}, "flap"),
+        ({"granularity": "head", "target_ratio": 0.1}, "flap"),
+        ({"granularity": "layer"}, "depth"),
+        ({"granularity": "unstructured"}, "sparsegpt"),
+        ({"granularity": "2:4"}, "sparsegpt"),
+        ({"granularity": "block:4x4"}, "sparsegpt"),
+        ({"granularity": "row", "target_ratio": 0.2}, "wanda"),
+        ({"granularity": "hybrid:4x4"}, "leap"),
+        ({"recover": True}, "leap"),
+        ({"finetune": True}, "leap"),
+        ({"granularity": "layer", "recover": True}, "depth"),
+    ],
+)
+def test_auto_is_what_fits_the_granularity_without_training(request_, method):
+    assert plan(method="auto", **request_).method == method
+
+
+def test_auto_trains_where_there_is_no_trained_head():
+    assert plan(LLAMA | {"architectures": ["LlamaModel"]}, method="auto").method == "leap"
+
+
+class TestLayers:
+    def test_the_first_always_stays(self):
+        found = plan(LLAMA | {"num_hidden_layers": 8}, method="depth", granularity="layer")
+        assert (found.largest_ratio, found.kind) == (0.875, "shrunk")
+        assert [notice.code for notice in found.warnings] == []
+        with pytest.raises(TargetUnreachable) as caught:
+            plan(LLAMA, method="depth", granularity="layer", target_ratio=0.6)
+        assert caught.value.nearest == 0.5
+
+    def test_layers_of_one_size_they_are_anyway(self):
+        assert plan(method="depth", granularity="layer", allocation="native").kind == "shrunk"
+
+    @pytest.mark.parametrize(
+        ("config", "request_", "param"),
+        [
+            (LLAMA, {"target_measure": "parameters"}, "/target_measure"),
+            (LLAMA, {"target_measure": "latency"}, "/target_measure"),
+            (LLAMA, {"round_to": 8}, "/round_to"),
+            (LLAMA, {"recover": True, "distill": Distill(hidden=1.0)}, "/distill/hidden"),
+            (GPT2, {"recover": True, "distill": Distill(attention=1.0)}, "/distill/attention"),
+            (GPT2 | {"scale_attn_by_inverse_layer_idx": True}, {}, "/granularity"),
+            (LLAMA, {"settings": {"criterion": "best"}}, "/method/criterion"),
+        ],
+    )
+    def test_what_cannot_be_done_is_refused_by_field(self, config, request_, param):
+        with pytest.raises(InvalidSpec) as caught:
+            plan(config, granularity="layer", **{"method": "depth"} | request_)
+        assert caught.value.param == param
+
+
+BIAS = {"method": "flap", "settings": {"compensation": "bias"}, "target_ratio": 0.2}
+
+
+class TestCompensation:
+    @pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+    def test_biases_where_a_config_can_say_them(self, family):
+        config = GPT2 if family == "gpt2" else LLAMA | {"model_type": family, "ffn_dim": 512}
+        assert plan(config, **BIAS).method == "flap"
+
+    @pytest.mark.parametrize(
+        ("family", "request_", "param"),
+        [
+            ("mistral", {}, "/method/compensation"),
+            ("qwen2", {"granularity": "head", "target_ratio": 0.1}, "/method/compensation"),
+            ("qwen3", {}, "/method/compensation"),
+            ("gemma", {"granularity": "neuron"}, "/method/compensation"),
+            ("llama", {"target_measure": "parameters"}, "/method/compensation"),
+            ("llama", {"settings": {"compensation": "bias", "ridge": 0.1}}, "/method/ridge"),
+        ],
+    )
+    def test_what_no_config_can_say_is_refused(self, family, request_, param):
+        with pytest.raises(InvalidSpec) as caught:
+            plan(LLAMA | {"model_type": family, "vocab_size": 64}, **BIAS | request_)
+        assert caught.value.param == param
+
+    def test_heads_of_a_qwen3_can_have_them(self):
+        request = BIAS | {"granularity": "head", "target_ratio": 0.1}
+        assert plan(LLAMA | {"model_type": "qwen3"}, **request).method == "flap"
 
 
 def test_a_body_without_its_head_is_trained_first():
