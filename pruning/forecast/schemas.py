@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pruning.options import Model
 
-Unit = Literal["head", "neuron", "block", "row", "weight"]
+Unit = Literal["head", "neuron", "layer", "block", "row", "weight"]
 
 
 class Span(Model):

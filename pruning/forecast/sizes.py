@@ -27,7 +27,8 @@ def after(plan: Plan, dense: Sizes, gone: Removal) -> Sizes | None:
         return None
     weights = gone.sum([kind.step * kind.weights for kind in gone.kinds])
     parameters = _minus(dense.parameters, _leaving(plan, gone, "parameters"))
-    padded = plan.kind in ("shrunk", "mixed") and plan.spec.allocation == "global"
+    uneven = plan.spec.allocation == "global" and plan.spec.granularity != "layer"
+    padded = plan.kind in ("shrunk", "mixed") and uneven
     stored = _times(parameters, _FLOAT)
     return Sizes(
         parameters=parameters,
@@ -41,7 +42,8 @@ def _leaving(plan: Plan, gone: Removal, what: Literal["parameters", "flops"]) ->
     """Parameters or FLOPs that leave the model. Of blocks of the attention those of heads that lose every block do."""
     sure = [getattr(kind, what) * kind.step if kind.leaves else 0.0 for kind in gone.kinds]
     if plan.kind != "mixed":
-        return gone.sum(sure)
+        vectors = [kind.vectors if what == "parameters" else 0 for kind in gone.kinds]
+        return Span(least=gone.sum(sure).least, most=gone.sum(sure).most + gone.sum(vectors).most)
     shape, length = plan.shape, plan.length
     whole_heads = head_cost(shape, what, length) / head_cost(shape, "weights", length)
     possible = [

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pruning.forecast.schemas import Unit
 from pruning.granularity import Granularity
 from pruning.planning.catalogue import MethodInfo
-from pruning.planning.costs import block_matrices, head_cost, neuron_cost, unit_costs
+from pruning.planning.costs import block_matrices, cost, head_cost, neuron_cost, unit_costs
 from pruning.planning.levels import unit_multiple
+from pruning.planning.parameters import LAYER_VECTORS
 from pruning.planning.plan import Plan
 from pruning.planning.shape import ModelShape
+from pruning.spec import Measure
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Kind:
     """Units that cost the same: `per_layer` in each layer, kept in rungs of `step` units, each rung for `cost`.
 
     `groups` are the matrices or sub-layers of a layer in which one rung stays. `weights`, `parameters` and `flops` are
-    those of one unit; `leaves` says that a dropped one is removed from the model, else it becomes zeros.
+    those of one unit; `leaves` says that a dropped one is removed from the model, else it becomes zeros. Up to
+    `vectors` more parameters leave with it, norms and biases that no config.json tells.
     """
 
     unit: Unit
@@ -30,6 +33,7 @@ class Kind:
     parameters: int
     flops: float
     leaves: bool
+    vectors: int = 0
 
 
 def kinds(plan: Plan) -> list[Kind]:
@@ -46,6 +50,8 @@ def kinds(plan: Plan) -> list[Kind]:
             block = granularity.shape or (1, 1)
             head, neuron = unit_multiple(block, shape.head_size), unit_multiple(block, 1)
             return [_heads(plan, head), _neurons(plan, neuron), _blocks(plan, granularity)]
+        case "layer":
+            return [_layers(plan)]
         case kind:
             native = plan.spec.allocation == "native" and not shape.free_heads
             heads = [] if kind == "neuron" or native else [_heads(plan, 1)]
@@ -54,6 +60,8 @@ def kinds(plan: Plan) -> list[Kind]:
 
 def stay(plan: Plan, method: MethodInfo, kind: Kind) -> int:
     """How many units of a kind stay in every layer: a rung of each group, or none where layers may be emptied."""
+    if kind.unit == "layer":
+        return 0  # one of all layers stays, not one of each
     empties = method.empties_sublayers and plan.spec.allocation == "global"
     return 0 if empties and kind.leaves else kind.groups * kind.step
 
@@ -88,6 +96,18 @@ def _neurons(plan: Plan, step: int) -> Kind:
         neuron_cost(shape, "flops", length),
         leaves=True,
     )
+
+
+def _layers(plan: Plan) -> Kind:
+    shape, length = plan.shape, plan.length
+
+    def one(measure: Measure) -> float:
+        return cost(shape, shape.heads, shape.ffn, measure, length)
+
+    weights, parameters = int(one("weights")), int(one("parameters"))
+    vectors = LAYER_VECTORS * shape.hidden
+    priced = one(plan.target_measure)
+    return Kind("layer", "model", 1, 1, 1, priced, weights, parameters, one("flops"), True, vectors)
 
 
 def _cost(plan: Plan, weights: float, unit: Unit) -> float:

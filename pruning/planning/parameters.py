@@ -6,8 +6,8 @@ from typing import Any
 from pruning.planning.costs import cost
 from pruning.planning.shape import ModelShape
 
-_NORMS = 4
-"""Vectors of the hidden size in the two norms of one layer."""
+LAYER_VECTORS = 6
+"""Vectors of the hidden size in one layer, at most: four in its two norms, and the biases of its two outputs."""
 
 
 def bounds(config: Mapping[str, Any], shape: ModelShape) -> list[int]:
@@ -22,7 +22,7 @@ def bounds(config: Mapping[str, Any], shape: ModelShape) -> list[int]:
     tokens = _size(config, "vocab_size") * width
     units = cost(shape, shape.layers * shape.heads, shape.layers * shape.ffn, "parameters", 1.0)
     least = int(units) + tokens
-    vectors = (_NORMS + 2) * shape.layers + 2 * 512
+    vectors = LAYER_VECTORS * shape.layers + 2 * 512
     positions = max(_size(config, "max_position_embeddings"), _size(config, "n_positions"))
     tables = (positions + _size(config, "type_vocab_size") + 2) * max(width, hidden)
     if shape.causal and config.get("tie_word_embeddings") is not True:

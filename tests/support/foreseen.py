@@ -24,7 +24,12 @@ def assert_foreseen(report: Report, model: Path, data: Path) -> Forecast:
     _assert_within(found.before, report.before, exact=True)
     if found.after is None:
         left_open = report.spec.target_ratio is None or report.measure == "latency"
-        assert left_open or report.spec.fills or "multilevel" in report.spec.granularity
+        assert (
+            left_open
+            or report.spec.fills
+            or report.spec.cuts_vocabulary
+            or "multilevel" in report.spec.granularity
+        )
         return found
     kind, native = Granularity.parse(report.spec.granularity).kind, report.spec.allocation == "native"
     exact = native or kind in ("head", "neuron", "unstructured", "block", "n_m")

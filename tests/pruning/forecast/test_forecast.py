@@ -14,6 +14,7 @@ from pruning.forecast.forecast import forecast
 from pruning.forecast.removal import Removal
 from pruning.forecast.schemas import Span
 from pruning.forecast.units import Kind
+from pruning.model.depth import drop_layers
 from pruning.planning.parameters import bounds
 from pruning.planning.plan import resolve
 from pruning.planning.shape import ModelShape
@@ -86,6 +87,19 @@ def test_the_files_of_a_trained_model_say_its_parameters(family: str, tmp_path: 
     assert least <= info.parameters <= most
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *DECODERS])
+def test_layers_take_their_norms_along(family: str) -> None:
+    model = tiny_model(family, layers=4)
+    config, stored = model.config.to_dict(), model.num_parameters()
+    spec = PruneSpec(target_ratio=0.5, method="depth", granularity="layer", max_length=64)
+    data = DATA if family in FAMILIES else DATA.model_copy(update={"label": None, "classes": ()})
+    found = forecast(resolve(spec, config, data), config, data, stored)
+    assert found.units[0].removed == Span.exactly(2)
+    drop_layers(model, [0, 2])
+    assert found.after.parameters.least <= model.num_parameters() <= found.after.parameters.most
+    assert found.after.bytes.most == 4 * found.after.parameters.most
+
+
 @pytest.mark.parametrize(
     ("fields", "units"),
     [
@@ -94,6 +108,7 @@ def test_the_files_of_a_trained_model_say_its_parameters(family: str, tmp_path: 
         ({"granularity": "hybrid:8x8"}, [("block", 64, 4, 1), ("neuron", 48, 8, 8)]),
         ({"granularity": "block:8x4"}, [("block", 224, 6, 1)]),
         ({"granularity": "2:4"}, [("weight", 7168, 6, 1)]),
+        ({"granularity": "layer", "method": "depth"}, [("layer", 1, 0, 1)]),
         ({"granularity": "row"}, [("row", 32, 1, 1), ("row", 48, 1, 1), ("row", 32, 1, 1)]),
         (
             {"granularity": "multilevel:8x8", "method": "leap", "settings": SETTINGS, "target_ratio": 0.7},
