@@ -51,7 +51,7 @@ check: lint types test ## what the gate runs
 generate: $(READY) ## rewrite what is made from the code: method catalogue, OpenAPI, settings table
 	$(BIN)/python -m pruning.publish_catalogue --write
 	$(BIN)/python -m app.publish_openapi --write
-	$(BIN)/python -m core.settings_table --write
+	$(BIN)/python -m core.settings --write
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-options \

@@ -29,12 +29,9 @@ from client.replies import (
     Notice,
     Proposal,
     Version,
-    Webhook,
-    WebhookDelivery,
-    WebhookSecret,
     Worker,
 )
-from client.webhooks import Webhooks
+from client.webhooks import Webhook, WebhookDelivery, Webhooks, WebhookSecret
 
 __all__ = [
     "Account",

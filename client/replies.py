@@ -229,42 +229,6 @@ class Worker(Reply):
     stale: bool
 
 
-class Webhook(Reply):
-    """An address that is told what happens to jobs; `disabled_reason` is owner, gone or failing."""
-
-    id: str
-    url: str
-    description: str
-    events: tuple[str, ...]
-    enabled: bool
-    disabled_reason: str | None
-    failing_since: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-
-class WebhookSecret(Webhook):
-    """A webhook with its secret, which the service shows this once."""
-
-    secret: str = Field(repr=False)
-
-
-class WebhookDelivery(Reply):
-    """One message to a webhook; `id` is sent as `webhook-id`, `status` is pending, delivered or failed."""
-
-    id: str
-    type: str
-    job_id: str | None
-    status: Literal["pending", "delivered", "failed"]
-    attempts: int
-    next_attempt_at: datetime | None
-    response_status: int | None
-    error: str | None
-    created_at: datetime
-    attempted_at: datetime | None
-    delivered_at: datetime | None
-
-
 class MethodInfo(Reply):
     """A pruning method and the JSON schema of its settings."""
 

@@ -1,11 +1,50 @@
 """Webhooks as methods: `PruneryClient().webhooks`."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
 
 from client.calls import pages
-from client.replies import Webhook, WebhookDelivery, WebhookSecret
+from client.replies import Reply
 from client.transport import Transport
+
+
+class Webhook(Reply):
+    """An address that is told what happens to jobs; `disabled_reason` is owner, gone or failing."""
+
+    id: str
+    url: str
+    description: str
+    events: tuple[str, ...]
+    enabled: bool
+    disabled_reason: str | None
+    failing_since: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class WebhookSecret(Webhook):
+    """A webhook with its secret, which the service shows this once."""
+
+    secret: str = Field(repr=False)
+
+
+class WebhookDelivery(Reply):
+    """One message to a webhook; `id` is sent as `webhook-id`, `status` is pending, delivered or failed."""
+
+    id: str
+    type: str
+    job_id: str | None
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    next_attempt_at: datetime | None
+    response_status: int | None
+    error: str | None
+    created_at: datetime
+    attempted_at: datetime | None
+    delivered_at: datetime | None
 
 
 class Webhooks:

@@ -10,7 +10,7 @@ from app.deps import Asker, Door, JobId
 from app.http.problem import Responses, problems
 from core.accounts.scopes import Scope
 from core.jobs import logs
-from core.settings import KIB, MIB
+from core.settings.units import KIB, MIB
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events"], dependencies=[needs(Scope.JOBS_READ)])
 

@@ -10,7 +10,8 @@ from tempfile import TemporaryFile
 from cli.doctor.finding import Finding, last_words
 from core.artifacts.configured import configured_store
 from core.errors import LedgerError
-from core.settings import GIB, Settings
+from core.settings import Settings
+from core.settings.units import GIB
 
 _BYTES = 4096
 _S3_REMEDY = (

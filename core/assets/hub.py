@@ -13,7 +13,8 @@ from core.assets.hubfiles import dataset_files, model_files
 from core.assets.inspect import CONFIG_BYTES, check_config
 from core.assets.jsonfiles import read_object
 from core.errors import HubUnavailable, InvalidRequest, NotFound, TooLarge
-from core.settings import GIB, Settings
+from core.settings import Settings
+from core.settings.units import GIB
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo

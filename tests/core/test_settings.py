@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from core.settings import Settings, settings_from_env
-from core.settings_table import main, table
+from core.settings.table import main, table
 
 
 @pytest.fixture(autouse=True)

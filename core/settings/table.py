@@ -38,7 +38,7 @@ def _default(field: FieldInfo) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write docs/settings.md, or say by the exit status whether it is what it would be."""
-    path = Path(__file__).parents[1] / "docs" / "settings.md"
+    path = Path(__file__).parents[2] / "docs" / "settings.md"
     if "--write" in arguments:
         path.write_text(table(), "utf-8")
         return 0
