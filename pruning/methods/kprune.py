@@ -24,7 +24,6 @@ from pruning.methods import Context, Method, Outcome
 
 _PUBLISHED = (2.5e-4, 1.0)
 """The two values of lambda that the paper chooses from."""
-_RELEASED_HEAD_WEIGHT = 64.0
 _HELD_OUT = 1 / 4
 """Rows to choose lambda by, as a part of those that are measured with."""
 
@@ -68,13 +67,11 @@ class KPrune(Method):
             "0.00025 in faithful mode; else the better of the two published values, 0.00025 and 1, by the answers on "
             "training rows that were not measured with, which takes two runs.",
         )
-        head_weight: float | None = Field(
-            default=None,
+        head_weight: float = Field(
+            default=64.0,
             gt=0,
             le=1e6,
-            description="Weight of a head's score against a neuron's (mu in the paper). Left out: 64 in faithful "
-            "mode, else the width of one head, which makes it the sum over the head's columns; that is 64 for "
-            "BERT-base.",
+            description="Weight of a head's score against a neuron's (mu in the paper).",
         )
         temperature: float = Field(
             default=2.0, gt=0, le=100, description="Temperature of the softmax that compares logits (gamma)."
@@ -142,9 +139,7 @@ class KPrune(Method):
         return partial(divergence, temperature=self.settings.temperature)
 
     def _scoring(self, context: Context, rows: int, representation_weight: float) -> Scoring:
-        head_weight = self.settings.head_weight or float(context.shape.head_size)
         predictive: Predictive = Curvature(context.task, self.settings.temperature, context.spec.seed)
         if self.settings.mode == "faithful":
-            head_weight = self.settings.head_weight or _RELEASED_HEAD_WEIGHT
             predictive = Mismatch(self._loss(context), rows)
-        return Scoring(predictive, rows, representation_weight, head_weight)
+        return Scoring(predictive, rows, representation_weight, self.settings.head_weight)
