@@ -91,7 +91,9 @@ def test_a_text_that_is_no_key_costs_no_query(service: Service) -> None:
         for text in ("nonsense", "prn_live_" + "a" * 49, make_key()[:-1] + "_"):
             reply = service.client.get("/v1/account", headers={"Authorization": f"Bearer {text}"})
             problem(reply, 401, "unauthorized")
-        assert sent == []
+        assert not any(
+            "api_keys" in statement for statement in sent
+        )  # threads beside have queries of their own
         service.client.get("/v1/account", headers={"Authorization": f"Bearer {make_key()}"})
     assert len([statement for statement in sent if "api_keys" in statement]) == 1
 

@@ -1,6 +1,7 @@
 """The sweep forgets what nobody needs, and nothing else."""
 
 import os
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +46,10 @@ def make_old(path: Path | None) -> None:
     os.utime(path, (0, 0))
 
 
+def swept(**counts: int) -> Swept:
+    return Swept(**dict.fromkeys((field.name for field in fields(Swept)), 0) | counts)
+
+
 def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
     database: Database, store: LocalStore, settings: Settings
 ) -> None:
@@ -55,10 +60,10 @@ def test_an_unfinished_upload_goes_with_its_bytes_when_it_is_old(
         file = FileRecord("config.json", stored.bytes, stored.sha256)
         assets.add_file(session, Model, owner, model.id, file, max_bytes=100)
     make_old(store.path(stored.sha256))
-    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0, 0)
+    assert sweep(database, store, settings) == swept()
     with database.write() as session:
         session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=DAY + 1)))
-    assert sweep(database, store, settings) == Swept(0, 1, 1, 0, 0, 0)
+    assert sweep(database, store, settings) == swept(uploads=1, objects=1)
     with pytest.raises(NotFound), database.read() as session:
         assets.get(session, Model, owner, model.id)
 
@@ -76,10 +81,10 @@ def test_parts_go_when_none_came_for_a_day_and_keep_their_model_until_then(
         uploads.keep_part(session, owner, upload.id, part)
         session.execute(update(Model).values(created_at=now(session) - timedelta(seconds=2 * DAY)))
     make_old(store.path(part.object))
-    assert sweep(database, store, settings) == Swept(0, 0, 0, 0, 0)
+    assert sweep(database, store, settings) == swept()
     with database.write() as session:
         session.execute(update(Upload).values(updated_at=now(session) - timedelta(seconds=DAY + 1)))
-    assert sweep(database, store, settings) == Swept(0, 2, 1, 0, 0)
+    assert sweep(database, store, settings) == swept(uploads=2, objects=1)
     with pytest.raises(NotFound), database.read() as session:
         uploads.get(session, owner, upload.id)
 

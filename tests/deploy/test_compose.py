@@ -172,7 +172,7 @@ def test_the_images_are_those_of_the_dockerfile() -> None:
     assert built == {"api", "worker-cpu", "worker-gpu"}
     assert built == {name for name, image in found.items() if image.user}, "every image leaves root"
     assert "worker" not in found["api"].install, "the api image carries no torch"
-    assert all("[worker,s3" in found[name].install for name in ("worker-cpu", "worker-gpu"))
+    assert all("[worker,onnx,s3,otel]" in found[name].install for name in ("worker-cpu", "worker-gpu"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typer.main import get_command
 from cli.main import application
 from core.db import Database
 from core.jobs import leases, repository
-from core.queues import QUEUES
+from core.queues import KINDS
 from core.settings import SECRET_FIELDS, Settings
 from tests.deploy.compose import ROOT
 from tests.deploy.dockerfile import images
@@ -173,15 +173,15 @@ def test_labels_selectors_and_targets_agree() -> None:
         ALL["NetworkPolicy-requests"]["spec"]["podSelector"]["matchLabels"],
     ):
         assert selector == labels["Deployment-api"]
-    for queue in QUEUES:
-        scaled = ALL[f"ScaledObject-worker-{queue}"]["spec"]
+    for kind in KINDS:
+        scaled = ALL[f"ScaledObject-worker-{kind}"]["spec"]
         assert f"Deployment-{scaled['scaleTargetRef']['name']}" in WORKLOADS
 
 
 def test_keda_counts_the_jobs_of_a_queue_that_are_not_over(postgres_url: str) -> None:
     database = Database(postgres_url)
     with database.write() as session:
-        for queue in ("cpu", "cpu", "cpu", "gpu"):
+        for queue in ("cpu", "cpu", "cpu", "gpu-16g", "gpu"):
             over = make_job(session, queue=queue)
         make_job(session, queue="cpu")
         repository.cancel(session, over.owner_id, over.id)
@@ -189,11 +189,11 @@ def test_keda_counts_the_jobs_of_a_queue_that_are_not_over(postgres_url: str) ->
     database.dispose()
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
         counts = {}
-        for queue in QUEUES:
-            (trigger,) = ALL[f"ScaledObject-worker-{queue}"]["spec"]["triggers"]
+        for kind in KINDS:
+            (trigger,) = ALL[f"ScaledObject-worker-{kind}"]["spec"]["triggers"]
             assert trigger["type"] == "postgresql"
-            counts[queue] = connection.execute(trigger["metadata"]["query"]).fetchone()
-    assert counts == {"cpu": (4,), "gpu": (0,)}
+            counts[kind] = connection.execute(trigger["metadata"]["query"]).fetchone()
+    assert counts == {"cpu": (4,), "gpu": (1,)}
 
 
 def _uid() -> str:

@@ -19,6 +19,7 @@ from cli.doctor.signing import check_signing_key
 from cli.doctor.storage import check_storage
 from core.db import Database
 from core.db.migrate import alembic_config
+from core.queues import QUEUES
 from core.settings import Settings
 from core.signing.keys import load_or_make
 from core.workers.repository import WorkerRecord
@@ -133,7 +134,7 @@ class TestBroker:
     def test_a_ring_goes_through_files_and_leaves_none(self, tmp_path: Path) -> None:
         assert states(check_broker, tmp_path) == {"broker": "ok"}
         left = {path.name for path in (tmp_path / "broker").rglob("*") if path.is_file()}
-        assert left == {"cpu.exchange", "gpu.exchange"}
+        assert left == {f"{queue}.exchange" for queue in QUEUES}
 
     def test_a_ring_goes_through_redis_and_leaves_nothing(self, tmp_path: Path, redis_url: str) -> None:
         assert states(check_broker, tmp_path, broker_url=redis_url) == {"broker": "ok"}

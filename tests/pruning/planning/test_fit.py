@@ -35,10 +35,11 @@ def plan(family: str, ratio: float = 0.5, length: float | None = None, **request
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_auto_takes_kprune_where_it_fits(family):
+def test_auto_takes_what_does_not_train_where_it_fits(family):
     allocation = "native" if FAMILIES[family].fewest_heads is None else "global"
     found = plan(family, 0.1, allocation=allocation)
-    assert found.method == ("kprune" if family in KPRUNE_FAMILIES else "leap")
+    beside = "flap" if FAMILIES[family].decoder else "leap"
+    assert found.method == ("kprune" if family in KPRUNE_FAMILIES else beside)
 
 
 @pytest.mark.parametrize("method", ["fisher", "kcm", "kprune"])
