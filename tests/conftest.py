@@ -1,5 +1,6 @@
-"""Fixtures that every room may use, and how hypothesis searches."""
+"""Fixtures that every room may use, how hypothesis searches, and what the garbage collector leaves alone."""
 
+import gc
 import os
 
 from hypothesis import settings
@@ -16,3 +17,9 @@ pytest_plugins = [
     "tests.support.s3_server",
     "tests.support.disk",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Freeze what is loaded by now: stages of training collect garbage, and would look at all of it each time."""
+    gc.collect()
+    gc.freeze()
