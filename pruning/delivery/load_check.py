@@ -97,21 +97,28 @@ def _probe(scratch: Path, asked: Mapping[str, Any], should_stop: ShouldStop) -> 
         "HF_MODULES_CACHE": str(scratch / "modules"),
         "HF_HUB_OFFLINE": "1",
     }
-    with errors.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our interpreter, our program
-            [sys.executable, "-I", str(_PROBE), str(request), str(answer)],
-            cwd=scratch / "empty",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        _wait(process, should_stop)
+    process = _start([str(_PROBE), str(request), str(answer)], scratch / "empty", environment, errors)
+    _wait(process, should_stop)
     if process.returncode != 0:
         tail = errors.read_text("utf-8", "replace").strip()[-2000:]
         raise ArtifactBroken(f"The exported model does not load in a fresh process: {tail}")
     found: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return found
+
+
+def _start(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+) -> "subprocess.Popen[bytes]":
+    """Start a program of ours in a fresh interpreter, with its output in `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our interpreter, our program
+            [sys.executable, "-I", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
 
 
 def _wait(process: "subprocess.Popen[bytes]", should_stop: ShouldStop) -> None:

@@ -14,6 +14,8 @@ from pruning.planning.costs import ModelShape
 from tests.support.kept import UNEVEN, bake
 from tests.support.models import tiny_inputs, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("real_load_checks")
+
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
 
