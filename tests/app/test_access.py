@@ -1,6 +1,7 @@
 """A key can do what its scopes say and nothing else, and every route says which it needs."""
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,13 +33,18 @@ PREFIXES = {
 }
 
 
+OWN_THREADS = {"courier", "reconciler", "last-use", "doorbell"}
+"""Threads of the application that look at the database whether anybody asks or not."""
+
+
 @contextmanager
 def statements(database: Database) -> Iterator[list[str]]:
-    """The SQL that the block sends."""
+    """The SQL that the block sends, without that of the service's own threads."""
     sent: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
+        if threading.current_thread().name not in OWN_THREADS:
+            sent.append(statement)
 
     event.listen(database.engine, "before_cursor_execute", note)
     try:

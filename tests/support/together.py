@@ -37,8 +37,12 @@ class Trained(NamedTuple):
 def tune(
     room: Classroom, work: Path, group: Group, *, batch_size: int, distill: Distill | None = None
 ) -> Trained:
-    """Two epochs, the last batch of each as small as the rows make it."""
-    model = room.model(dropout=0.0)
+    """Two epochs, the last batch of each as small as the rows make it.
+
+    In float64 without a teacher, whose losses are float32: AdamW divides gradients by their size, so that of the
+    smallest ones it would pass on mere rounding.
+    """
+    model = room.model(dropout=0.0).to(torch.float32 if distill else torch.float64)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
