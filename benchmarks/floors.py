@@ -69,7 +69,7 @@ def kprune(options: argparse.Namespace) -> None:
 def partial_passes(setting: Setting) -> Callable[[], None]:
     """What runs all rows that K-prune draws through every sub-layer and all above it, once for each sub-layer."""
     from pruning.knowledge.draw import Draw
-    from pruning.knowledge.stream import Ends
+    from pruning.knowledge.ends import Ends
     from pruning.knowledge.sublayers import sublayers
     from pruning.model.layers import layers
 
