@@ -16,7 +16,8 @@ from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
 
 _ALIKE = 0.3
-"""Part of a token's weight in a refit that is the same for all: a fit to few tokens would not hold for other rows."""
+"""Part of a token's weight in a refit that is the same for all: a fit to few tokens would not hold for other rows.
+Rows count alike, or those about which the model is in doubt would be all that counts."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,13 @@ class Stream:
         return equations
 
     def _by_pull(self, pull: Sequence[Tensor]) -> list[Tensor]:
-        """What the squared error of each token counts, (rows, tokens) of every batch: 1 in the mean of all tokens."""
-        total, tokens = sum(float(each.sum()) for each in pull), sum(int(b.real.sum()) for b in self._batches)
-        mean = total / tokens or 1.0
-        return [_ALIKE + (1 - _ALIKE) * each / mean for each in pull]
+        """What the squared error of each token counts, (rows, tokens) of every batch: 1 in the mean of every row."""
+        counts = []
+        for batch, found in zip(self._batches, pull, strict=True):
+            real = batch.real.to(found)
+            mean = found.sum(1, keepdim=True) / real.sum(1, keepdim=True)
+            counts.append(_ALIKE + (1 - _ALIKE) * torch.where(mean > 0, found / mean, real))
+        return counts
 
     @torch.no_grad()
     def lift_teacher(self, dense: Sublayer) -> None:
