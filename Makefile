@@ -37,11 +37,11 @@ test: $(READY) ## the test suite: real databases, brokers and processes; under 1
 test-all: $(READY) ## the same with the long tests
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
-lint: $(READY) ## style, import rules, the compose file
+lint: $(READY) ## style, import rules, the compose files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.s3.yml
 
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy
