@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-all lint types check generate lock clean
+.PHONY: help install demo serve test test-all chaos lint types check generate lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ serve: $(READY) ## run the whole service on this machine: API, worker, SQLite, n
 	$(BIN)/prunery serve
 
 # Two test processes share the cores: more threads each would only get in each other's way.
-test test-all: export OMP_NUM_THREADS = 1
+test test-all chaos: export OMP_NUM_THREADS = 1
 
 test: $(READY) ## the test suite: real databases, brokers and processes; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
@@ -37,11 +37,16 @@ test: $(READY) ## the test suite: real databases, brokers and processes; under 1
 test-all: $(READY) ## the same with the long tests
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
-lint: $(READY) ## style, import rules, the compose file
+chaos: $(READY) ## the long tests of failures: 150 kills among 500 jobs, outages at full length, wrong clocks
+	$(BIN)/python -m pytest -m slow -n0 -rP tests/chaos/test_kill_workers.py tests/chaos/test_clock.py
+	PRUNERY_TEST_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -m slow -n0 -rP tests/chaos/test_outages.py -k redis
+	PRUNERY_TEST_OUTAGE_SECONDS=30 $(BIN)/python -m pytest -m slow -n0 -rP tests/chaos/test_outages.py -k postgresql
+
+lint: $(READY) ## style, import rules, the compose files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.s3.yml
 
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy

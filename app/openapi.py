@@ -44,6 +44,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     made["components"]["schemas"] = dict(sorted(schemas.items()))
     _add_access(app, made["paths"])
+    _leave_null_out(made["paths"])
     app.openapi_schema = made
     return made
 
@@ -58,3 +59,14 @@ def _add_access(app: FastAPI, paths: dict[str, Any]) -> None:
         refusals = problems(*((403, 429) if scopes else (429,)))
         answers = operation["responses"] | {str(status): answer for status, answer in refusals.items()}
         operation["responses"] = dict(sorted(answers.items()))
+
+
+def _leave_null_out(paths: dict[str, Any]) -> None:
+    """A parameter has a value or is left out; none can be null, which FastAPI says of all that may be left out."""
+    for methods in paths.values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                described = parameter["schema"]
+                if alternatives := described.pop("anyOf", None):
+                    (value,) = (each for each in alternatives if each != {"type": "null"})
+                    parameter["schema"] = value | described

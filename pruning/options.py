@@ -11,16 +11,22 @@ LAYERS_MATCHED = 4
 
 
 class Model(BaseModel):
-    """Base of every request object: frozen, and an unknown field is refused."""
+    """Base of every object that is written and read: frozen, and an unknown field is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asked(Model):
+    """Base of what a person asks for: "5" is no number and "yes" is not true."""
+
+    model_config = ConfigDict(strict=True)
 
 
 _EPOCHS = "Times that the training rows are seen; a part of one is allowed."
 _PEAK = "Peak learning rate of the weights (AdamW); it rises from 0 and falls to 0 linearly."
 
 
-class Training(Model):
+class Training(Asked):
     """One training stage. Steps are optimizer steps; `max_steps` overrides `epochs` when given."""
 
     epochs: float = Field(default=3.0, gt=0, le=1000, description=_EPOCHS)
@@ -58,7 +64,7 @@ class Recover(Training):
     )
 
 
-class Distill(Model):
+class Distill(Asked):
     """Distillation from a teacher, by default the dense model.
 
     The loss is weight * T^2 * KL(teacher || student) + (1 - weight) * task loss + hidden * MSE of hidden states

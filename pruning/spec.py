@@ -3,13 +3,13 @@
 Imports no torch: the API validates the same objects that the worker runs.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from pruning.granularity import Granularity
-from pruning.options import Distill, Finetune, Model, Recover
+from pruning.options import Asked, Distill, Finetune, Model, Recover
 
 Task = Literal[
     "sequence-classification", "regression", "token-classification", "question-answering", "causal-lm"
@@ -19,6 +19,10 @@ RoundTo = Literal[1, 2, 4, 8, 16, 32, 64, 128]
 Allocation = Literal["global", "native"]
 ExportForm = Literal["onnx"]
 Precision = Literal["fp32", "bf16", "fp16"]
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Field(strict=False)]
+"""Kept as a tuple; JSON has lists."""
 
 
 def _granularity(text: str) -> str:
@@ -45,18 +49,18 @@ class Columns(Model):
     answer_starts: str | None = None
 
 
-class Evaluation(Model):
+class Evaluation(Asked):
     """What is measured of the result. `latency` times dense against pruned at the given batch sizes and length."""
 
     latency: bool = True
-    batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = (1, 8)
+    batch_sizes: Listed[Annotated[int, Field(ge=1, le=1024)]] = (1, 8)
     sequence_length: int = Field(default=128, ge=8, le=512)
     rounds: int = Field(default=20, ge=3, le=1000)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     max_rows: int | None = Field(default=None, ge=1)
 
 
-class PruneSpec(Model):
+class PruneSpec(Asked):
     """One request to the engine, complete: with the same model and dataset it gives the same bytes.
 
     `devices` is how many GPUs, or processes on cores, share each batch of training.
@@ -90,7 +94,7 @@ class PruneSpec(Model):
     round_to: RoundTo | None = None
     task: Task | None = None
     columns: Columns = Columns()
-    label_names: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = None
+    label_names: Listed[Annotated[str, Field(min_length=1, max_length=256)]] | None = None
     max_length: int = Field(default=128, ge=8, le=4096)
     doc_stride: int | None = Field(default=None, ge=1, le=2048)
     finetune: Finetune | bool | None = None
@@ -98,7 +102,7 @@ class PruneSpec(Model):
     distill: Distill | bool = True
     allocation: Allocation = "global"
     evaluate: Evaluation = Evaluation()
-    exports: tuple[ExportForm, ...] = Field(default=(), max_length=1)
+    exports: Listed[ExportForm] = Field(default=(), max_length=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Precision = "fp32"
     compile: bool = False

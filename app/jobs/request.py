@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.assets import HubConfig, HubId, Revision
-from app.http.payload import Payload, refuse_unstorable
+from app.http.payload import Payload, storable
 from pruning.spec import PruneSpec
 
 ID_MODEL = r"^mdl_[0-9a-z]{26}$"
@@ -173,7 +173,7 @@ class JobRequest(PruneSpec):
     @model_validator(mode="before")
     @classmethod
     def _split_method(cls, value: Any) -> Any:
-        refuse_unstorable(value)
+        value = storable(value)
         if not isinstance(value, dict):
             return value
         if "settings" in value:

@@ -1,9 +1,9 @@
 """How API keys are made and shown."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.http.payload import Payload
 from core.accounts.scopes import Scope, from_text
@@ -12,18 +12,27 @@ from core.accounts.tables import ApiKey
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=128, strip_whitespace=True)]
 
 
+def _moment(value: Any) -> Any:
+    """Text is a moment; a number of seconds is none in JSON."""
+    if isinstance(value, int | float):
+        raise ValueError("Write the moment as in RFC 3339, such as 2031-05-01T12:00:00Z.")
+    return value
+
+
 class NewKey(Payload):
     """A key to be made."""
 
     name: KeyName = Field(description="What it is for, to tell it from others.", examples=["ci"])
-    scopes: list[Scope] = Field(
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default=[Scope.ADMIN],
         min_length=1,
         max_length=len(Scope),
         description="What it may do; `admin` includes all the others.",
         examples=[["jobs:read", "jobs:write"]],
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="When it ends; null: never.")
+    expires_at: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_moment)] | None = Field(
+        default=None, description="When it ends; null: never."
+    )
 
 
 class KeyView(BaseModel):

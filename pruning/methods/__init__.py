@@ -20,7 +20,7 @@ from pruning.masking.granularities import units
 from pruning.masking.hybrid import units_left
 from pruning.masking.masks import kept_units, weight_masks
 from pruning.masking.units import Units
-from pruning.options import Distill, Model
+from pruning.options import Asked, Distill
 from pruning.planning.costs import Kept, neuron_step, total_cost
 from pruning.planning.latency import LatencyTable
 from pruning.planning.shape import ModelShape
@@ -161,7 +161,7 @@ class Method(ABC):
     empties_sublayers: ClassVar[bool] = False
     """Whether the method may drop every head or every neuron of a layer."""
 
-    class Settings(Model):
+    class Settings(Asked):
         """The method's own options; every field has a description and bounds."""
 
     settings: Settings

@@ -10,10 +10,10 @@ from pruning.masking.learned import LearnedMasks
 from pruning.masking.select import Scope
 from pruning.masking.sensitivity import raise_by_sensitivity, sense
 from pruning.methods._learned import LearnedSettings, learning_rates
-from pruning.options import Model
+from pruning.options import Asked
 
 
-class PriorSettings(Model):
+class PriorSettings(Asked):
     """How far scores are apart at the start of pruning, where nothing bounds them."""
 
     prior: float = Field(

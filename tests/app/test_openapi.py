@@ -74,6 +74,14 @@ def test_a_request_has_every_field_of_the_engine_and_no_other(document: dict[str
     assert set(JobRequest.model_fields) == set(PruneSpec.model_fields) | ENVELOPE
 
 
+def test_no_parameter_may_be_null(document: dict[str, Any]) -> None:
+    found = [each["schema"] for operation in operations(document) for each in operation.get("parameters", ())]
+    assert {"type": "string", "pattern": "^[0-9]{1,15}$", "title": "Last-Event-Id"}.items() <= next(
+        schema for schema in found if schema.get("title") == "Last-Event-Id"
+    ).items()
+    assert all("anyOf" not in schema and schema.get("type") != "null" for schema in found)
+
+
 def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
     """A validator of one of the document's schemas."""
     return Draft202012Validator(document | {"$ref": f"#/components/schemas/{name}"})

@@ -155,13 +155,9 @@ def test_there_is_no_default_password() -> None:
     assert "POSTGRES_PASSWORD=\n" in example
 
 
-def test_the_file_is_a_compose_file() -> None:
-    command = [
-        BIN / "check-jsonschema",
-        "--builtin-schema",
-        "vendor.compose-spec",
-        ROOT / "docker-compose.yml",
-    ]
+def test_the_files_are_compose_files() -> None:
+    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.s3.yml"]
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from core.jobs.events import NewEvent
 from core.jobs.leases import claim, fail, finish, renew
 from core.jobs.states import RetryPolicy
 from core.settings import Settings
+from core.webhooks.guard import Guard
 from tests.support.server import running
 
 RESULT = {
@@ -66,8 +67,11 @@ class Api:
 
 
 @contextmanager
-def running_api(data_dir: Path, **changes: Any) -> Iterator[Api]:
-    """Serve the API on a fresh database under `data_dir`, with `changes` to the settings."""
+def running_api(data_dir: Path, guard: Guard | None = None, **changes: Any) -> Iterator[Api]:
+    """Serve the API on a database without owners, by default a new one under `data_dir`.
+
+    `changes` are to the settings; `guard` judges the addresses of webhooks in place of the settings' own.
+    """
     from app.main import create_app
 
     settings = Settings(data_dir=data_dir, **changes)
@@ -77,8 +81,11 @@ def running_api(data_dir: Path, **changes: Any) -> Iterator[Api]:
         key, other = (
             create_key(session, create_owner(session, name).id, "test")[1] for name in ("us", "them")
         )
+    app = create_app(settings)
+    if guard is not None:
+        app.state.services = replace(app.state.services, guard=guard)
     try:
-        with running(create_app(settings)) as url:
+        with running(app) as url:
             yield Api(url, key, other, database, settings)
     finally:
         database.dispose()

@@ -26,6 +26,7 @@ from tests.support.ledger import make_job, make_owner
 from tests.support.slow_engine import expected_weights
 
 ROOT = Path(__file__).resolve().parents[2]
+SLOW = "tests.support.slow_worker"
 FAST = {
     "lease_seconds": 3.0,
     "heartbeat_seconds": 0.4,
@@ -123,9 +124,11 @@ class Workplace:
         until(lambda: step in self.steps(name), seconds, lambda: f"step {step} of {name}")
 
     @contextmanager
-    def worker(self, log: Path | None = None, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(
+        self, log: Path | None = None, *, module: str = SLOW, **environment: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A worker process; killed at the end if it is still there."""
-        process = self.start_worker(log, **environment)
+        process = self.start_worker(log, module=module, **environment)
         try:
             yield process
         finally:
@@ -133,8 +136,10 @@ class Workplace:
                 process.kill()
             process.wait()
 
-    def start_worker(self, log: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        """A worker process, configured by its environment as everywhere."""
+    def start_worker(
+        self, log: Path | None = None, *, module: str = SLOW, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """A worker process, configured by its environment as everywhere; `module` says which engine it has."""
         own = {
             f"PRUNERY_{name.upper()}": value.get_secret_value()
             if isinstance(value, SecretStr)
@@ -145,7 +150,7 @@ class Workplace:
         path = log or self.settings.data_dir / "worker.log"
         with path.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.support.slow_worker"],
+                [sys.executable, "-m", module],
                 cwd=ROOT,
                 env=inherited | own | {"OMP_NUM_THREADS": "1"} | environment,
                 stdout=file,
