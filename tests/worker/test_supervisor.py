@@ -20,7 +20,7 @@ from core.jobs import repository
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from tests.support.workers import FlickeringDatabase, Workplace, figure, until
-from worker import watch
+from worker import heartbeat, watch
 from worker.attempt import Stages
 from worker.attempt import Workplace as AtWork
 from worker.channel import BrokenChannel
@@ -360,6 +360,7 @@ def test_a_finish_without_the_lease_publishes_nothing(
     place: Workplace, make_supervisor: MakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job is taken away in the last moment: between the end of the child and the commit."""
+    monkeypatch.setattr(heartbeat, "WRITE_SECONDS", 60.0)  # no renewal finds it out before
     put_file = place.store.put_file
 
     def lose_the_lease(path: Path) -> Stored:
