@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from app.deps import Asker, Credentials, Door, get_caller
@@ -34,24 +35,21 @@ class Needs:
             raise LookupError(f"no scope is declared for {method}")
         return self._write
 
-    def __call__(self, request: Request, services: Door, caller: Asker) -> None:
-        """Check the caller's key; raises Unauthorized or Forbidden."""
-        self.check(request, services, caller)
-
-    def check(self, request: Request, services: Services, caller: Caller) -> None:
-        """Raise Forbidden, and write it down, when the caller's key does not have the scope."""
+    async def __call__(self, request: Request, services: Door, caller: Asker) -> None:
+        """Check the caller's key; raises Unauthorized or Forbidden. Only a refusal is worth a thread."""
         scope = self.scope(request.method)
-        if scope is not None:
-            require_scope(request, services, caller, scope)
+        if scope is not None and not grants(caller.scopes, scope):
+            await run_in_threadpool(require_scope, request, services, caller, scope)
 
 
 class NeedsUnlessPublic(Needs):
     """The same for the metrics, which need no key where the settings say so."""
 
-    def __call__(self, request: Request, services: Door, credentials: Credentials) -> None:  # type: ignore[override]
+    async def __call__(self, request: Request, services: Door, credentials: Credentials) -> None:  # type: ignore[override]
         """Check the caller's key unless everybody may read; raises Unauthorized or Forbidden."""
         if not services.settings.metrics_public:
-            self.check(request, services, get_caller(request, services, credentials))
+            caller = await run_in_threadpool(get_caller, request, services, credentials)
+            await super().__call__(request, services, caller)
 
 
 class Open:

@@ -20,8 +20,8 @@ _bearer = HTTPBearer(
 )
 
 
-def get_services(request: Request) -> Services:
-    """The services of the application that answers."""
+async def get_services(request: Request) -> Services:
+    """The services of the application that answers; async, as a thread costs more than this takes."""
     services = request.app.state.services
     assert isinstance(services, Services)  # noqa: S101 - create_app put them there
     return services

@@ -157,10 +157,22 @@ def run_cell(cell: dict[str, Any], work: Path) -> dict[str, Any]:
 
 def prune(model: Any, shape: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[str, Any]:
     """Prune a part of the weights in place; returns what the report would say of errors and memory."""
+    from pruning.methods import create
+
+    with tempfile.TemporaryDirectory() as scratch:
+        context = context_of(model, shape, tokenizer, cell, Path(scratch))
+        details = create(context.spec.method, context.spec.settings).prune(context).details
+    errors = [notes["error"] for notes in details.get("linears", {}).values() if "error" in notes]
+    mean = {"mean_error": sum(errors) / len(errors)} if errors else {}
+    return {**mean, "memory": details.get("memory", {})}
+
+
+def context_of(model: Any, shape: Any, tokenizer: Any, cell: dict[str, Any], scratch: Path) -> Any:
+    """What the method of a cell is given: the model, and the windows drawn to calibrate with."""
     import torch
 
     from pruning.data.labels import Labels
-    from pruning.methods import Context, create
+    from pruning.methods import Context
     from pruning.planning.plan import Plan
     from pruning.spec import PruneSpec
     from pruning.training.tasks.language import CausalLM
@@ -177,26 +189,21 @@ def prune(model: Any, shape: Any, tokenizer: Any, cell: dict[str, Any]) -> dict[
         target_measure="weights",
         task="causal-lm",
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        context = Context(
-            spec=spec,
-            plan=Plan.model_construct(spec=spec),
-            shape=shape,
-            model=model,
-            task=CausalLM(Labels((), {}, trained=True)),
-            train=encoded(rows),
-            teacher_dir=None,
-            device=torch.device("cpu"),
-            work=Path(scratch),
-            events=lambda event: None,
-            should_stop=lambda: None,
-            span=(0.0, 1.0),
-            mean_length=float(WINDOW),
-        )
-        details = create(spec.method, settings).prune(context).details
-    errors = [notes["error"] for notes in details.get("linears", {}).values() if "error" in notes]
-    mean = {"mean_error": sum(errors) / len(errors)} if errors else {}
-    return {**mean, "memory": details.get("memory", {})}
+    return Context(
+        spec=spec,
+        plan=Plan.model_construct(spec=spec),
+        shape=shape,
+        model=model,
+        task=CausalLM(Labels((), {}, trained=True)),
+        train=encoded(rows),
+        teacher_dir=None,
+        device=torch.device("cpu"),
+        work=scratch,
+        events=lambda event: None,
+        should_stop=lambda: None,
+        span=(0.0, 1.0),
+        mean_length=float(WINDOW),
+    )
 
 
 def encoded(rows: list[list[int]]) -> Any:

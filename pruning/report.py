@@ -70,6 +70,17 @@ class Latency(Model):
     cpu_speedup: float
 
 
+class Kernels(Model):
+    """The result on the device's 2:4 kernels, in half precision: so many linears on them, against the dense model.
+
+    A plain load does not use them: `kind` stays "zeros".
+    """
+
+    linears: int
+    of_linears: int
+    latency: tuple[Latency, ...]
+
+
 class OnnxLatency(Model):
     """Milliseconds of one forward pass on the CPU, torch against onnxruntime, in turns in one process.
 
@@ -218,6 +229,9 @@ class Report(Model):
     load_check: LoadCheck
     equality: float | None = Field(
         default=None, description="Largest difference of a logit between the zeroed and the shrunk model."
+    )
+    kernels: Kernels | None = Field(
+        default=None, description="Of granularity 2:4, where the worker's device has kernels for it."
     )
     onnx: OnnxExport | None = Field(default=None, description="Where the request's `exports` name it.")
     vocabulary: VocabularyKept | None = Field(default=None, description="Of granularity vocabulary.")

@@ -19,7 +19,14 @@ from pruning.steps.stages import (
     prune_model,
     recover,
 )
-from pruning.steps.timing import check_promise, latency_result, measure_latency, measure_units
+from pruning.steps.timing import (
+    check_promise,
+    latency_result,
+    measure_kernels,
+    measure_latency,
+    measure_units,
+    tries_kernels,
+)
 from pruning.steps.trained import PRUNE, zeroed_dir
 from pruning.steps.vocabulary import check_answers, cut_vocabulary
 
@@ -114,7 +121,8 @@ def _prune(job: Job, crew: Crew) -> Report:
     onnx = export_onnx(job, dense_dir, outcome)
     latency = measure_latency(job, dense_dir, lambda: final_model(job, dense_dir, outcome))
     target = latency_result(job, outcome, latency)
-    results = Results(before, after, exported, pruned, equality, latency, target, search, onnx)
+    kernels = measure_kernels(job, dense_dir, lambda: final_model(job, dense_dir, outcome))
+    results = Results(before, after, exported, pruned, equality, latency, target, search, onnx, kernels)
     return deliver(job, outcome, results)
 
 
@@ -129,10 +137,12 @@ def _shares(job: Job) -> dict[str, float]:
     shares |= steps_of(job.spec.quality_candidates or 0)
     shares |= {"prune": 40, "pruned": 3, "shrink": 1, "recover": 20, "after": 3}
     shares |= {"export": 5} | _exports(job)
-    shares |= {"measure": 5 if job.spec.evaluate.latency or timed else 0}
+    shares |= {"measure": 5 if job.spec.evaluate.latency or timed else 0, "kernels": 3}
     skipped = {"finetune"} if job.spec.finetune is False else set()
     if not timed:
         skipped.add("table")
+    if not tries_kernels(job):
+        skipped.add("kernels")
     if job.spec.max_quality_drop is None:
         skipped.add("dense")
     if job.spec.recover is False:

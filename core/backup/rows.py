@@ -1,27 +1,14 @@
 """Every row of one database into another, of the same schema and of either kind."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from core.artifacts.tables import Artifact
 from core.assets.tables import AssetFile, AssetStatus, Dataset, Model
-from core.db import Database
 from core.tables import METADATA
 from core.uploads.tables import UploadPart
 
 BATCH = 500
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[Session]:
-    """A session that sees the database as it was at its first read, whatever others write meanwhile."""
-    with database.read() as session:
-        if session.get_bind().dialect.name == "postgresql":
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        yield session
 
 
 def copy_rows(source: Session, target: Session) -> int:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from core.artifacts.local import LocalStore
 from core.artifacts.store import Store
-from core.backup.rows import copy_rows, named_objects, snapshot
+from core.backup.rows import copy_rows, named_objects
 from core.db import Database, migrate
 from core.db.migrate import revisions
 from core.errors import LedgerError, NotFound
@@ -72,7 +72,7 @@ def _save_rows(database: Database, path: Path) -> tuple[int, set[str]]:
     path.chmod(0o600)
     copy = Database(f"sqlite:///{path}")
     try:
-        with snapshot(database) as source, copy.write() as target:
+        with database.snapshot() as source, copy.write() as target:
             has, wants = revisions(source)
             if has != wants:
                 raise BackupFailed(

@@ -127,7 +127,7 @@ class EndedJobs:
 
     def totals(self) -> Totals:
         """Everything that is committed by now; raises DatabaseUnavailable, and then counts nothing twice."""
-        with self._lock, self._database.read() as session:
+        with self._lock, self._database.snapshot() as session:
             until = now(session) - timedelta(seconds=SETTLE_SECONDS)
             if self._until is not None:
                 until = max(until, self._until)

@@ -37,6 +37,7 @@ def card(report: Report) -> str:
         _table(("", "before", "after"), _rows(report)),
         _windows(report),
         _latency(report),
+        _kernels(report),
         *(f"> {warning.message}" for warning in report.warnings),
         "## Load it",
         _loading(report),
@@ -186,6 +187,20 @@ def _latency(report: Report) -> str:
     )
     heading = ("rows x tokens", "dense", "pruned", "speed-up", "by processor time")
     return f"{said}\n\n{_table(heading, rows)}"
+
+
+def _kernels(report: Report) -> str:
+    """What a runtime that uses the zeros may expect."""
+    found = report.kernels
+    if found is None:
+        return ""
+    times = ", ".join(
+        f"{one.speedup:.2f}x at {one.batch_size} x {one.sequence_length}" for one in found.latency
+    )
+    return (
+        f"On the 2:4 kernels of {report.device}, in half precision and with {found.linears} of {found.of_linears} "
+        f"matrices on them, its speed was {times} of the dense model's. A plain load does not use these kernels."
+    )
 
 
 def _loading(report: Report) -> str:

@@ -55,7 +55,7 @@ class Rules:
 Measured = Callable[[str, Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
 """Gives what was measured of the dense model under a name before, else what the function measures now."""
 
-_ANSWER = "answer-"
+_ANSWER, _PULL = "answer-", "pull-"
 
 
 class Climb:
@@ -108,9 +108,9 @@ class Climb:
     def _decide(self, index: int, budget: float) -> Step:
         """Choose and refit; the dense model moves past the site."""
         site = self._sites[index]
-        kept = torch.ones(site.sublayer.units, dtype=torch.bool)
+        kept, pull = torch.ones(site.sublayer.units, dtype=torch.bool), None
         if site.units:
-            kept = self._choose(index, budget)
+            kept, pull = self._choose(index, budget)
         whole = bool(kept.all())
         self._pulse.begin(f"refitting {site.name}", _refitting(site))
         if whole and (self._intact or isinstance(site.sublayer, FeedForward)):
@@ -118,15 +118,15 @@ class Climb:
             # what went wrong below. While nothing went wrong there is nothing to repair.
             self._stream.lift_teacher(site.sublayer)
             return Step(kept, site.sublayer.output.clone(), {})
-        return self._refit(site, kept)
+        return self._refit(site, kept, pull)
 
-    def _choose(self, index: int, budget: float) -> Tensor:
-        """The units of a site that stay, (units,) bool."""
+    def _choose(self, index: int, budget: float) -> tuple[Tensor, list[Tensor] | None]:
+        """The units of a site that stay, (units,) bool, and the pull (rows, tokens) on it in every batch if known."""
         site = self._sites[index]
         chosen = self._steps.chosen.get(site.name)
         if chosen is not None:
             self._pulse.skip(self._batches * _measuring(self._sites[index:]))
-            return chosen
+            return chosen, None
         self._pulse.begin(f"measuring {site.name}", _measuring(self._sites[index:]))
         found = (
             self._measured(f"dense-{index:03}", lambda: self._measure(index))
@@ -138,18 +138,21 @@ class Climb:
         choice = self._within(self._sites[index:], found, budget)
         if self._rules.once:
             self._steps.chosen = choice
-        return choice[site.name]
+        pull = [found[f"{_PULL}{at}"] for at in range(self._batches) if f"{_PULL}{at}" in found]
+        return choice[site.name], pull or None
 
     def _measure(self, index: int) -> dict[str, Tensor]:
         """The knowledge of a site and of all above it, by name, and the model's answers to each batch."""
         sites, predictive = self._sites[index:], self._scoring.predictive
-        knowledge, logits = self._stream.measure(
+        seen = self._stream.measure(
             [site.sublayer for site in sites], predictive.signal(self._answers), predictive.gradients
         )
         found = {
-            site.name: known.columns(self._scoring.rows) for site, known in zip(sites, knowledge, strict=True)
+            site.name: known.columns(self._scoring.rows)
+            for site, known in zip(sites, seen.knowledge, strict=True)
         }
-        return found | {f"{_ANSWER}{at}": answers for at, answers in enumerate(logits)}
+        answers = {f"{_ANSWER}{at}": logits for at, logits in enumerate(seen.logits)}
+        return found | answers | {f"{_PULL}{at}": pull for at, pull in enumerate(seen.pull)}
 
     def _within(
         self, sites: Sequence[Site], knowledge: Mapping[str, Tensor], budget: float
@@ -175,12 +178,12 @@ class Climb:
         rungs = keep_counts(sizes, prices, budget, even=True)
         return {name: rungs[name] * group.step for name, group in groups.items()}
 
-    def _refit(self, site: Site, kept: Tensor) -> Step:
+    def _refit(self, site: Site, kept: Tensor, pull: Sequence[Tensor] | None) -> Step:
         pruned = site.sublayer.keep(kept.to(site.reader.weight.device))
         if not self._rules.refit:
             self._stream.lift_teacher(site.sublayer)
             return Step(kept, pruned.output.clone(), {})
-        equations = self._stream.equations(site.sublayer, pruned)
+        equations = self._stream.equations(site.sublayer, pruned, pull=None if self._rules.released else pull)
         if not kept.any():
             # The released code drops such a sub-layer, bias and all; the mean of what it should say costs nothing.
             mean = pruned.output.bias + equations.mean.float()

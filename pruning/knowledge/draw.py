@@ -52,6 +52,10 @@ class Draw:
             return cls(train, torch.randint(len(train), (count,), generator=generator))
         return cls(train, torch.randperm(len(train), generator=generator)[:count])
 
+    def part(self, part: float) -> "Draw":
+        """The first of these rows, that part of them."""
+        return Draw(self.train, self.indices[: max(1, int(part * len(self)))])
+
     def split(self, part: float, seed: int) -> tuple["Draw", "Draw"]:
         """These rows and, to judge by, that part of as many others; a part of these where there are no others."""
         held = max(1, int(part * len(self)))

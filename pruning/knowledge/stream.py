@@ -1,80 +1,23 @@
 """The calibration rows on their way up: hidden states of the pruned and the dense model, a sub-layer at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from pruning.knowledge.draw import Batch
+from pruning.knowledge.ends import Ends
 from pruning.knowledge.predictive import Gradients
 from pruning.knowledge.scores import RepresentationalKnowledge
 from pruning.knowledge.signals import Signal
 from pruning.knowledge.sublayers import Sublayer
 from pruning.knowledge.tune import NormalEquations
-from pruning.model.layers import family
-from pruning.training.tasks import Task
 
-
-class Splice(nn.Module):
-    """Stands in the place of an encoder's layers: notes the hidden states that come in, hands out those it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.incoming: Tensor | None = None
-        self.outgoing: Tensor | None = None
-
-    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
-        """`outgoing` where there is one, else what came in."""
-        self.incoming = hidden_states
-        return hidden_states if self.outgoing is None else self.outgoing
-
-
-class Ends:
-    """A model without its layers: what happens below the first and above the last, where `task` is answered."""
-
-    def __init__(self, model: PreTrainedModel, task: Task, splice: Splice) -> None:
-        self.task = task
-        self._model = model
-        self._splice = splice
-
-    @classmethod
-    @contextmanager
-    def of(cls, model: PreTrainedModel, task: Task) -> Iterator["Ends"]:
-        """Take the layers out of the model, which is frozen and in evaluation mode; put everything back on leaving."""
-        path, _, name = family(model).layers.rpartition(".")
-        encoder = model.base_model.get_submodule(path)
-        stack, training = getattr(encoder, name), model.training
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        splice = Splice()
-        model.eval()
-        model.requires_grad_(False)
-        setattr(encoder, name, nn.ModuleList([splice]))
-        try:
-            yield cls(model, task, splice)
-        finally:
-            setattr(encoder, name, stack)
-            model.train(training)
-            for parameter in learning:
-                parameter.requires_grad_(True)
-
-    def embed(self, batch: Batch) -> Tensor:
-        """The input of the first layer, (rows, tokens, hidden)."""
-        self._splice.outgoing = None
-        self._model(**batch.inputs)
-        assert self._splice.incoming is not None  # noqa: S101 - the model ran its one layer
-        return self._splice.incoming
-
-    def read(self, hidden: Tensor) -> Tensor:
-        """What the task's head reads of (rows, tokens, hidden): all tokens, or the first."""
-        return hidden[:, :1].contiguous() if self.task.reads_first_token else hidden
-
-    def logits(self, batch: Batch, read: Tensor) -> Tensor:
-        """The model's answers (answers, classes) when its last layer says `read`; of labels only the places count."""
-        self._splice.outgoing = read
-        return self.task.logits(self._model(**batch.inputs), batch.whole)
+_ALIKE = 0.3
+"""Part of a token's weight in a refit that is the same for all: a fit to few tokens would not hold for other rows.
+Rows count alike, or those about which the model is in doubt would be all that counts."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +44,18 @@ class Knowledge:
         """Predictive, then representational knowledge of each column: (2, columns) float64."""
         representational = self.representational.value(self.sublayer.output.weight)
         return torch.stack([self.predictive.value(rows), representational])
+
+
+class Seen(NamedTuple):
+    """What one pass of all rows told.
+
+    `knowledge` of every sub-layer; of every batch the pruned model's `logits` (answers, classes) and, where a signal
+    was sent down, the `pull` (rows, tokens) on the lowest sub-layer: the squared gradient by its residual sum.
+    """
+
+    knowledge: list[Knowledge]
+    logits: list[Tensor]
+    pull: list[Tensor]
 
 
 class Stream:
@@ -132,18 +87,17 @@ class Stream:
 
     def measure(
         self, stack: Sequence[Sublayer], signal: Signal | None, gradients: Callable[[Sublayer], Gradients]
-    ) -> tuple[list[Knowledge], list[Tensor]]:
+    ) -> Seen:
         """Run all rows through `stack`, the sub-layers from here to the top.
 
         `signal` is what each answer sends down, weighed so that a row is the mean over its answers; `gradients` makes
-        what gathers the result. Without a signal every gradient is zero and none is computed. Returns the knowledge
-        of each sub-layer and the pruned model's logits of every batch.
+        what gathers the result. Without a signal every gradient is zero and none is computed.
         """
         knowledge = [
             Knowledge(each, gradients(each), RepresentationalKnowledge(each.output.weight.shape[1]))
             for each in stack
         ]
-        answers = []
+        seen = Seen(knowledge, [], [])
         for index, (batch, hidden) in enumerate(zip(self._batches, self._student, strict=True)):
             half = torch.autocast(hidden.device.type, torch.bfloat16, enabled=self._bf16)
             with torch.set_grad_enabled(signal is not None):
@@ -152,48 +106,64 @@ class Stream:
                 logits = logits.float()
                 if signal is not None:
                     down = signal(index, batch, logits.detach()) * self._shares(batch)
-                    torch.autograd.grad(logits, lowest, down)  # passes every watched U on its way down
-            answers.append(logits.detach().cpu())
+                    # Every watched U is passed on the way down.
+                    _, gradient = torch.autograd.grad(logits, lowest, down)
+                    pull = batch.real.float()
+                    pull[:, gradient.shape[1] :] = 0  # tokens that are not read
+                    pull[:, : gradient.shape[1]] *= gradient.float().square().sum(-1)
+                    seen.pull.append(pull.cpu())
+            seen.logits.append(logits.detach().cpu())
             self._tick()
-        return knowledge, answers
+        return seen
 
     def _shares(self, batch: Batch) -> Tensor:
         """The part that each answer has in the mean over the answers of its row, (answers, 1)."""
         row = self._ends.task.rows_of(batch.whole)
         return row.bincount().float().reciprocal()[row, None]
 
-    def _answer(self, knowledge: Sequence[Knowledge], batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits (answers, classes), and U of the lowest sub-layer, where the gradient's way ends."""
-        watched: list[Tensor] = []
+    def _answer(
+        self, knowledge: Sequence[Knowledge], batch: Batch, hidden: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The logits (answers, classes), and U and Y of the lowest sub-layer, where the gradient's way ends."""
+        lowest: tuple[Tensor, Tensor] | None = None
         *lower, top = knowledge
         for known in lower:
             inner = known.sublayer.inner(hidden, batch.real)
             known.see(batch, inner)
-            watched.append(inner)
             if torch.is_grad_enabled():
                 known.watch(batch, inner)
-            hidden = known.sublayer.norm(known.sublayer.residual_sum(hidden, inner))
+            hidden = known.sublayer.residual_sum(hidden, inner)
+            lowest = lowest or (inner, hidden)
+            hidden = known.sublayer.norm(hidden)
         with torch.no_grad():
             top.see(batch, top.sublayer.inner(hidden, batch.real))
         # The top sub-layer is an FFN, which treats every token by itself: only those that are read need be computed.
         read = self._ends.read(hidden)
         inner = top.sublayer.inner(read, batch.real[:, : read.shape[1]])
-        watched.append(inner)
         if torch.is_grad_enabled():
             top.watch(batch, inner)
-        read = top.sublayer.norm(top.sublayer.residual_sum(read, inner))
-        return self._ends.logits(batch, read), watched[0]
+        read = top.sublayer.residual_sum(read, inner)
+        return self._ends.logits(batch, top.sublayer.norm(read)), lowest or (inner, read)
 
     @torch.no_grad()
-    def equations(self, dense: Sublayer, pruned: Sublayer, *, top: bool = False) -> NormalEquations:
+    def equations(
+        self,
+        dense: Sublayer,
+        pruned: Sublayer,
+        *,
+        top: bool = False,
+        pull: Sequence[Tensor] | None = None,
+    ) -> NormalEquations:
         """What the output projection of `pruned` must solve to say what the dense model's `dense` says.
 
         The target is the dense model's residual sum, before the norm; the residual and the bias taken from it are
         the pruned model's (equation 5), so that the fit also repairs what went wrong below. Of the `top` sub-layer
-        only the tokens count that the task's head reads. Moves the dense model up.
+        only the tokens count that the task's head reads. With the `pull` on each token that `measure` found, errors
+        count for more where the answers hang on them. Moves the dense model up.
         """
         weight = pruned.output.weight
         equations = NormalEquations(weight.shape[1], len(weight), weight.device)
+        weights = None if pull is None else self._by_pull(pull)
         for index, batch in enumerate(self._batches):
             student, teacher = self._student[index], self._teacher[index]
             aim = dense.residual_sum(teacher, dense.inner(teacher, batch.real))
@@ -202,10 +172,20 @@ class Stream:
             if top:
                 places = torch.arange(student.shape[1], device=student.device)
                 counted = counted & (places < self._ends.read(student).shape[1])
-            equations.add(pruned.inner(student, batch.real)[counted], wanted[counted])
+            counts = None if weights is None else weights[index].to(counted.device)[counted]
+            equations.add(pruned.inner(student, batch.real)[counted], wanted[counted], counts)
             self._teacher[index] = dense.norm(aim)
             self._tick()
         return equations
+
+    def _by_pull(self, pull: Sequence[Tensor]) -> list[Tensor]:
+        """What the squared error of each token counts, (rows, tokens) of every batch: 1 in the mean of every row."""
+        counts = []
+        for batch, found in zip(self._batches, pull, strict=True):
+            real = batch.real.to(found)
+            mean = found.sum(1, keepdim=True) / real.sum(1, keepdim=True)
+            counts.append(_ALIKE + (1 - _ALIKE) * torch.where(mean > 0, found / mean, real))
+        return counts
 
     @torch.no_grad()
     def lift_teacher(self, dense: Sublayer) -> None:

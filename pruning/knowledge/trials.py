@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pruning.methods import Context
 
 
+PruneAt = Callable[[float, Steps], list[Step]]
+"""Prunes the model at a value of the setting, from the steps that are finished on."""
+
+
 class Judge:
     """How far the model's answers are from the dense model's, on held-out training rows."""
 
@@ -58,20 +62,14 @@ class Judge:
 
 
 class Trials:
-    """Runs a climb for each value of a setting and leaves the model as the best one made it."""
+    """Tries each value of a setting with few rows, and leaves the model as a whole climb at the best one makes it."""
 
-    def __init__(
-        self,
-        sites: Sequence[Site],
-        folder: Path,
-        judge: Judge,
-        climb: Callable[[float, Steps], list[Step]],
-    ) -> None:
-        """`climb` prunes the model at a value, with its finished steps in a folder of its own."""
-        self._sites = sites
+    def __init__(self, folder: Path, judge: Judge, attempt: PruneAt, climb: PruneAt) -> None:
+        """`attempt` looks at few rows, `climb` at all of them; each has its finished steps in a folder of its own."""
         self._folder = folder
         self._judge = judge
         self._climb = climb
+        self._attempt = attempt
 
     def best(self, values: Sequence[float]) -> tuple[list[Step], dict[str, Any]]:
         """The steps at the best of the `values`, the first of equals, and what the report says of the choice.
@@ -79,22 +77,20 @@ class Trials:
         A single value is not judged. The model is pruned by those steps.
         """
         if len(values) == 1:
-            return self._climb(values[0], self._steps(values[0])), {"representation_weight": values[0]}
+            return self._climb(values[0], self._steps("at", values[0])), {"representation_weight": values[0]}
         dense = self._judge.answers()
-        found, distances = [], []
+        distances = []
         for value in values:
             with _restored(self._judge.linears):
-                steps = self._climb(value, self._steps(value))
+                self._attempt(value, self._steps("try", value))
                 distances.append(self._judge.distance(dense))
-            found.append(steps)
-        chosen = distances.index(min(distances))
-        for site, step in zip(self._sites, found[chosen], strict=True):
-            site.bake(step)
+        chosen = values[distances.index(min(distances))]
         tried = {f"{value:g}": distance for value, distance in zip(values, distances, strict=True)}
-        return found[chosen], {"representation_weight": values[chosen], "held_out_distance": tried}
+        steps = self._climb(chosen, self._steps("at", chosen))
+        return steps, {"representation_weight": chosen, "held_out_distance": tried}
 
-    def _steps(self, value: float) -> Steps:
-        return Steps(self._folder / f"at-{value:g}")
+    def _steps(self, kind: str, value: float) -> Steps:
+        return Steps(self._folder / f"{kind}-{value:g}")
 
 
 @contextmanager

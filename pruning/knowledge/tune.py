@@ -27,6 +27,8 @@ class Fit:
 class NormalEquations:
     """Streams min over V of |A V - B|^2 for A (tokens, columns), B (tokens, outputs): keeps A^T A, A^T B, |B|^2.
 
+    Tokens may have weights: then the squared error of each counts so many times.
+
     Products are taken in the precision of the inputs, one chunk at a time, and summed in float64.
     """
 
@@ -37,17 +39,20 @@ class NormalEquations:
         self._energy = 0.0
         self._tokens = 0
 
-    def add(self, inner: Tensor, wanted: Tensor) -> None:
-        """Add one chunk of A and B."""
+    def add(self, inner: Tensor, wanted: Tensor, weights: Tensor | None = None) -> None:
+        """Add one chunk of A and B, with the weights (tokens,) of its tokens."""
+        self._sum += wanted.sum(0, dtype=torch.float64)
+        if weights is not None:
+            root = weights.sqrt()[:, None]
+            inner, wanted = inner * root, wanted * root
         self._gram += inner.T @ inner
         self._right += inner.T @ wanted
-        self._sum += wanted.sum(0, dtype=torch.float64)
         self._energy += float(wanted.double().square().sum())
         self._tokens += len(wanted)
 
     @property
     def mean(self) -> Tensor:
-        """The mean row of B (outputs,): all that is left to fit when no column is kept."""
+        """The mean row of B (outputs,), all tokens alike: all that is left to fit when no column is kept."""
         return self._sum / self._tokens
 
     def by_unit(self, weight: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch import nn
 
 from pruning.errors import OutOfMemory
 from pruning.knowledge.draw import Batch
@@ -15,16 +16,18 @@ _FLOAT = 4
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that are wanted beside the model: `hidden` states on the host; all else is on the device.
+    """Bytes that are wanted beside the model: `hidden` states and `masks` on the host; all else is on the device.
 
-    `statistics` are those of one layer, `batch` what a forward pass of one layer holds, `workspace` what the method
-    needs for its largest matrix; the last two never at once. `lighter` names what needs less.
+    `masks` are those of all single weights; `statistics` those of one layer, `batch` what a forward pass of one layer
+    holds, `workspace` what the method needs for its largest matrix; the last two never at once. `lighter` names what
+    needs less.
     """
 
     hidden: int
     statistics: int
     batch: int
     workspace: int
+    masks: int = 0
     lighter: str = "method wanda"
 
     @classmethod
@@ -35,6 +38,7 @@ class Need:
         statistics: int,
         workspace: int,
         *,
+        masks: int = 0,
         copies: int = 1,
         lighter: str = "method wanda",
     ) -> "Need":
@@ -46,7 +50,12 @@ class Need:
             rows * length * (widths + 2 * shape.heads * shape.queries * length) for rows, length in sizes
         )
         hidden = copies * tokens * shape.hidden * _FLOAT
-        return cls(hidden, statistics, largest * _FLOAT, workspace, lighter)
+        return cls(hidden, statistics, largest * _FLOAT, workspace, masks, lighter)
+
+    @property
+    def host(self) -> int:
+        """Bytes on the host, whatever the device is."""
+        return self.hidden + self.masks
 
     @property
     def device(self) -> int:
@@ -58,13 +67,15 @@ class Need:
         free = psutil.virtual_memory().available
         if device.type == "cuda":
             self._refuse("The GPU", self.device, torch.cuda.mem_get_info(device)[0], self._cure_of_matrices())
-            self._refuse("The host", self.hidden, free, self._cure_of_rows(free))
+            self._refuse("The host", self.host, free, self._cure_of_rows(free - self.masks))
             return
-        cure = self._cure_of_rows(free - self.device) if free > self.device else self._cure_of_matrices()
-        self._refuse("The machine", self.hidden + self.device, free, cure)
+        fixed = self.masks + self.device
+        cure = self._cure_of_rows(free - fixed) if free > fixed else self._cure_of_matrices()
+        self._refuse("The machine", self.host + self.device, free, cure)
 
     def _cure_of_rows(self, free: int) -> str:
-        return f"Lower calibration_tokens to {100 * free // max(1, self.hidden)} % of what it is, or less."
+        part = 100 * max(0, free) // max(1, self.hidden)
+        return f"Lower calibration_tokens to {part} % of what it is, or less."
 
     def _cure_of_matrices(self) -> str:
         return f"Use {self.lighter}, which needs least, or a machine with more memory."
@@ -73,7 +84,8 @@ class Need:
         if need > free:
             raise OutOfMemory(
                 f"{where} has {free / 1e9:.2f} GB of memory to spare; calibration needs {need / 1e9:.2f} GB: "
-                f"{self.hidden / 1e9:.2f} for hidden states, {self.statistics / 1e9:.2f} for what linears read, "
+                f"{self.hidden / 1e9:.2f} for hidden states, {self.masks / 1e9:.2f} for masks, "
+                f"{self.statistics / 1e9:.2f} for what linears read, "
                 f"{max(self.batch, self.workspace) / 1e9:.2f} to compute with.",
                 param="/method/calibration_tokens",
                 remedy=remedy,
@@ -83,7 +95,10 @@ class Need:
 class Meter:
     """How far memory rose above where it stood at the start, in bytes; on a GPU, that of its own tensors too."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, model: nn.Module) -> None:
+        """A `model` that was mapped from its files comes into memory first, so that it is not counted."""
+        for parameter in model.parameters():
+            parameter.detach().sum()
         self._device = device
         self._process = psutil.Process()
         self._start = self._peak = self._process.memory_info().rss
@@ -99,7 +114,7 @@ class Meter:
     def report(self, need: Need) -> Mapping[str, int]:
         """What was said before and what was seen, for the report."""
         on_device = self._device.type == "cuda"
-        said = {"expected_host_bytes": need.hidden if on_device else need.hidden + need.device}
+        said = {"expected_host_bytes": need.host if on_device else need.host + need.device}
         seen = {"peak_host_bytes": self._peak - self._start}
         if on_device:
             said["expected_device_bytes"] = need.device

@@ -78,14 +78,17 @@ def sparsegpt(weight: Tensor, inverse: Inverse, pattern: Pattern, *, block: int 
     step = pattern.columns if isinstance(pattern, Groups) else width
     for start in range(0, inputs, width):
         stop = min(start + width, inputs)
-        errors = torch.zeros_like(work[:, start:stop])
-        for column in range(start, stop):
-            if (column - start) % step == 0:
-                until = min(column + step, stop)
-                losses = (work[:, column:until] / factor.diagonal()[column:until]).square()
-                kept[:, column:until] = pattern.part(column, until, inputs).keep(losses)
-            error = work[:, column] / factor[column, column] * ~kept[:, column]
-            work[:, column:stop].addr_(error, factor[column, column:stop], alpha=-1)
-            errors[:, column - start] = error
-        work[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
+        own, columns = factor[start:stop, start:stop], work[:, start:stop].T.contiguous()
+        dropped, errors = torch.zeros_like(columns, dtype=torch.bool), torch.empty_like(columns)
+        for column in range(stop - start):
+            if column % step == 0:
+                part = slice(column, min(column + step, stop - start))
+                losses = (columns[part] / own.diagonal()[part, None]).square().T
+                found = pattern.part(start + part.start, start + part.stop, inputs).keep(losses)
+                kept[:, start + part.start : start + part.stop] = found
+                dropped[part] = ~found.T
+            errors[column] = columns[column] / own[column, column] * dropped[column]
+            columns[column:].addr_(own[column, column:], errors[column], alpha=-1)
+        work[:, start:stop] = columns.T
+        work[:, stop:].addmm_(errors.T, factor[start:stop, stop:], alpha=-1)
     return Compressed(work * kept, kept, {"dampening": inverse.dampening})

@@ -131,7 +131,7 @@ class _Run:
         context = self._context
         need = self._need()
         need.check(context.device)
-        meter = Meter(context.device)
+        meter = Meter(context.device, context.model)
 
         def tick() -> None:
             meter.look()
@@ -164,7 +164,8 @@ class _Run:
             for layer in self._sites
         )
         workspace = max(method.workspace(*group.linear.weight.shape) for group in self._groups.values())
-        return Need.of(self._context.shape, self._batches, statistics, workspace)
+        masks = sum(group.linear.weight.numel() for group in self._groups.values())
+        return Need.of(self._context.shape, self._batches, statistics, workspace, masks=masks)
 
     def _fractions(self, stream: Stream) -> list[float] | None:
         """What each layer keeps of its groups' weights; None where all keep the same."""

@@ -8,11 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from pruning.knowledge.draw import Draw
+from pruning.knowledge.ends import Ends
 from pruning.knowledge.pulse import Pulse
 from pruning.knowledge.rescale import Rescaling, total_work
 from pruning.knowledge.sites import Site, sites_of
 from pruning.knowledge.steps import Steps
-from pruning.knowledge.stream import Ends, Stream
+from pruning.knowledge.stream import Stream
 from pruning.masking.masks import kept_units
 from pruning.masking.units import Units
 from pruning.methods import Context, Method, Outcome

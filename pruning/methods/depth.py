@@ -66,7 +66,7 @@ class Depth(Method):
         batches = draw.batches(context.device, weights)
         need = self._need(context, batches)
         need.check(context.device)
-        meter = Meter(context.device)
+        meter = Meter(context.device, context.model)
         keep = math.floor((1 - context.ratio) * shape.layers * (1 + SLACK))
         run = _Run(context, batches, meter)
         training = context.model.training

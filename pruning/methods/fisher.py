@@ -65,7 +65,7 @@ class Fisher(SearchedMethod):
     def _gradients(self, search: Search) -> dict[str, Tensor]:
         """The gradient of every batch's mean loss by the gate of every unit, (batches, units) by site."""
         batch_of_row = drawn_batches(search.rows, self.settings.gradient_batch)
-        knowledge, _ = search.stream.measure(
+        knowledge, *_ = search.stream.measure(
             [site.sublayer for site in search.sites],
             mistake(search.context.task),
             lambda part: BatchGradients(batch_of_row, part.output.weight.shape[1], part.size),

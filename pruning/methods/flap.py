@@ -111,7 +111,7 @@ class _Run:
         context = self._context
         need = self._need()
         need.check(context.device)
-        meter = Meter(context.device)
+        meter = Meter(context.device, context.model)
 
         def tick() -> None:
             meter.look()

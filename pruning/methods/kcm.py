@@ -49,7 +49,7 @@ class KCM(SearchedMethod):
 
     def _scores(self, search: Search) -> dict[str, Tensor]:
         """How little others stand for each neuron, times how much it says: (neurons,) by site."""
-        knowledge, _ = search.stream.measure(
+        knowledge, *_ = search.stream.measure(
             [site.sublayer for site in search.sites],
             None,
             lambda part: RowGradients(part.output.weight.shape[1]),

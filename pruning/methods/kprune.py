@@ -4,28 +4,32 @@ Each sub-layer, bottom to top, is measured, cut and refitted before the next one
 `pruning.knowledge`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from pruning.knowledge.climb import Climb, Rules, Scoring, total_work
-from pruning.knowledge.draw import Draw
+from pruning.knowledge.climb import Climb, Measured, Rules, Scoring, total_work
+from pruning.knowledge.draw import Batch, Draw
+from pruning.knowledge.ends import Ends
 from pruning.knowledge.predictive import Curvature, Mismatch, Predictive
 from pruning.knowledge.pulse import Pulse
 from pruning.knowledge.scores import divergence, squared_error
 from pruning.knowledge.signals import Loss
 from pruning.knowledge.sites import sites_of
 from pruning.knowledge.steps import Step, Steps
-from pruning.knowledge.stream import Ends, Stream
+from pruning.knowledge.stream import Stream
 from pruning.knowledge.trials import Judge, Trials
 from pruning.masking.masks import kept_units
 from pruning.methods import Context, Method, Outcome
 
 _PUBLISHED = (2.5e-4, 1.0)
 """The two values of lambda that the paper chooses from."""
+_TRIED = 1 / 4
+"""Rows to try each lambda with, as a part of those that are measured with."""
 _HELD_OUT = 1 / 4
-"""Rows to choose lambda by, as a part of those that are measured with."""
+"""Rows to choose lambda by, the same way."""
 
 
 class KPrune(Method):
@@ -48,10 +52,11 @@ class KPrune(Method):
 
         mode: Literal["best", "faithful"] = Field(
             default="best",
-            description="best: rows drawn once each, predictive knowledge by the true Fisher information, a ridge in "
-            "the refit, and the mean of what it should say for an emptied sub-layer. faithful: as in the released "
-            "code: rows drawn with repetition, squared gradients of batches of 32 rows against the dense model's "
-            "answers, no ridge, and an emptied sub-layer loses its bias too.",
+            description="best: rows drawn once each, predictive knowledge by the true Fisher information, a refit "
+            "with a ridge in which tokens count by how much the answers hang on them, and the mean of what it should "
+            "say for an emptied sub-layer. faithful: as in the released code: rows drawn with repetition, squared "
+            "gradients of batches of 32 rows against the dense model's answers, no ridge, all tokens alike, and an "
+            "emptied sub-layer loses its bias too.",
         )
         calibration_tokens: int = Field(
             default=100_000,
@@ -64,8 +69,8 @@ class KPrune(Method):
             ge=0,
             le=1e6,
             description="Weight of representational against predictive knowledge (lambda in the paper). Left out: "
-            "0.00025 in faithful mode; else the better of the two published values, 0.00025 and 1, by the answers on "
-            "training rows that were not measured with, which takes two runs.",
+            "0.00025 in faithful mode; else the better of the two published values, 0.00025 and 1, each tried with a "
+            "quarter of the rows, by the answers on training rows that were not measured with.",
         )
         head_weight: float = Field(
             default=64.0,
@@ -94,8 +99,10 @@ class KPrune(Method):
         sites = sites_of(context.model, groups)
         draw, held = self._draws(context)
         weights = self._representation_weights()
-        batches = draw.batches(context.device, sum(site.sublayer.work for site in sites))
-        pulse = Pulse(context, len(weights) * len(batches) * total_work(sites))
+        work = sum(site.sublayer.work for site in sites)
+        batches, few = (rows.batches(context.device, work) for rows in (draw, draw.part(_TRIED)))
+        tried = len(few) * len(weights) if len(weights) > 1 else 0
+        pulse = Pulse(context, (len(batches) + tried) * total_work(sites))
         rules = Rules(
             even=context.spec.allocation == "native",
             refit=self.settings.refit,
@@ -103,15 +110,16 @@ class KPrune(Method):
             once=self.settings.selection == "once",
         )
 
-        def climb(weight: float, steps: Steps) -> list[Step]:
+        def climb(batches: Sequence[Batch], measured: Measured, weight: float, steps: Steps) -> list[Step]:
             with Ends.of(context.model, context.task) as ends:
                 stream = Stream(ends, batches, pulse.beat, bf16=context.spec.precision == "bf16")
-                scoring = self._scoring(context, len(draw), weight)
-                whole = Climb(sites, stream, scoring, rules, steps, pulse, len(batches), context.measured)
+                scoring = self._scoring(context, sum(len(batch.rows) for batch in batches), weight)
+                whole = Climb(sites, stream, scoring, rules, steps, pulse, len(batches), measured)
                 return whole.run(context.budget(groups))
 
         judge = Judge(context, held, sites, self._loss(context), pulse.beat)
-        trials = Trials(sites, context.work, judge, climb)
+        attempt = partial(climb, few, lambda name, measure: context.measured(f"few-{name}", measure))
+        trials = Trials(context.work, judge, attempt, partial(climb, batches, context.measured))
         steps, chosen = trials.best(weights)
         masks = {site.name: step.kept for site, step in zip(sites, steps, strict=True) if site.units}
         details = {

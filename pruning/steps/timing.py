@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from pruning.delivery.kernels import PATTERN, offered, try_kernels
 from pruning.delivery.measure import latency
 from pruning.delivery.timetable import measure_table
 from pruning.errors import ArtifactBroken, TargetUnreachable
@@ -12,10 +13,11 @@ from pruning.granularity import Granularity
 from pruning.methods import METHODS, Outcome
 from pruning.planning.families import family_of
 from pruning.planning.latency import LatencyTable, SlotKind, layer_costs, predicted_ms
-from pruning.report import Latency, LatencyResult
+from pruning.report import Kernels, Latency, LatencyResult
 from pruning.steps.job import TABLE, Job, json_of
 from pruning.training.tasks import load_config
 
+_KERNELS = "kernels"
 TOLERANCE = 0.05
 """By how much, of the asked latency, the measured one may exceed it."""
 
@@ -119,6 +121,30 @@ def measure_latency(
             ]
             job.steps.save("measure", {"latency": [json_of(entry) for entry in measured]})
     return tuple(Latency.model_validate(entry) for entry in job.steps.load("measure")["latency"])
+
+
+def tries_kernels(job: Job) -> bool:
+    """Whether the result has zeros that the device has kernels for, and times are wanted."""
+    return job.spec.granularity == PATTERN and job.spec.evaluate.latency and offered(job.device)
+
+
+def measure_kernels(job: Job, dense_dir: Path, load_pruned: Callable[[], PreTrainedModel]) -> Kernels | None:
+    """Time the result on the device's 2:4 kernels, where both are there; raises Canceled."""
+    if not tries_kernels(job):
+        return None
+    if not job.steps.done(_KERNELS):
+        with job.progress.step(_KERNELS, "measuring"):
+            wanted = job.spec.evaluate
+            found = try_kernels(
+                job.load(dense_dir),
+                load_pruned(),
+                wanted.batch_sizes,
+                wanted.sequence_length,
+                wanted.rounds,
+                should_stop=job.progress.beat,
+            )
+            job.steps.save(_KERNELS, json_of(found))
+    return Kernels.model_validate(job.steps.load(_KERNELS))
 
 
 def latency_result(job: Job, outcome: Outcome, measured: tuple[Latency, ...]) -> LatencyResult | None:

@@ -100,6 +100,7 @@ CASES = {
     # Means over tokens and over pairs of tokens, and the nearest layers of the whole batch.
     "features": Case(_tagged, partial(tune, batch_size=4, distill=FEATURES)),
     "weights by leap": Case(classroom, partial(prune, method="leap", granularity="unstructured")),
+    "two stages by leap": Case(classroom, partial(prune, method="leap", granularity="multilevel:4x8")),
 }
 for name in LEARNED:
     CASES[name] = Case(classroom, partial(prune, method=name, granularity="structured"))

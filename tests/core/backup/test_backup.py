@@ -19,7 +19,7 @@ from core.assets import repository as assets
 from core.assets.files import FileRecord
 from core.assets.tables import AssetFile, Model
 from core.backup import BackupFailed, Copied, restore, save
-from core.backup.rows import count_rows, named_objects, snapshot
+from core.backup.rows import count_rows, named_objects
 from core.backup.save import copy_object
 from core.db import Database, migrate
 from core.db.migrate import alembic_config
@@ -216,7 +216,7 @@ def test_a_second_backup_copies_only_what_is_new(
 def test_one_moment_is_seen_whatever_is_written_meanwhile(database: Database) -> None:
     with database.write() as session:
         make_owner(session)
-    with snapshot(database) as session:
+    with database.snapshot() as session:
         before = count_rows(session)
         writer = threading.Thread(target=_write_a_job, args=(database,))
         writer.start()

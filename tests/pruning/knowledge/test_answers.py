@@ -8,10 +8,11 @@ import torch
 from pruning.data.examples import Answer, Question, Tagged
 from pruning.data.labels import Labels
 from pruning.knowledge.draw import Draw
+from pruning.knowledge.ends import Ends
 from pruning.knowledge.predictive import drawn_batches
 from pruning.knowledge.scores import BatchGradients, divergence
 from pruning.knowledge.signals import mismatch
-from pruning.knowledge.stream import Ends, Stream
+from pruning.knowledge.stream import Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.methods import create
 from pruning.model.layers import layers
@@ -93,7 +94,7 @@ def test_predictive_knowledge_equals_gates_on_the_real_model(kind, family):
         stream = Stream(ends, batches, lambda: None)
         signal = mismatch(lambda said, aim: divergence(said, aim, TEMPERATURE), aims)
         batch_of_row = drawn_batches(len(rows), BATCH)
-        knowledge, logits = stream.measure(
+        knowledge, logits, _ = stream.measure(
             stack, signal, lambda part: BatchGradients(batch_of_row, part.output.weight.shape[1])
         )
     for found, reference in zip(logits, own, strict=True):

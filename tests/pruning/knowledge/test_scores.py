@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pruning.data.labels import Labels
 from pruning.knowledge.draw import Draw
+from pruning.knowledge.ends import Ends
 from pruning.knowledge.predictive import Curvature, drawn_batches
 from pruning.knowledge.scores import (
     BatchGradients,
@@ -18,7 +19,7 @@ from pruning.knowledge.scores import (
     squared_error,
 )
 from pruning.knowledge.signals import mismatch, mistake
-from pruning.knowledge.stream import Ends, Stream
+from pruning.knowledge.stream import Stream
 from pruning.knowledge.sublayers import sublayers
 from pruning.model.layers import layers
 from pruning.training.tasks import Classification, Regression
@@ -132,7 +133,7 @@ def measured(
             aims = [teacher[each.rows] for each in batches]
             signal = mismatch(lambda student, aim: divergence(student, aim, TEMPERATURE), aims)
         batch_of_row = drawn_batches(rows, batch)
-        knowledge, logits = stream.measure(
+        knowledge, logits, _ = stream.measure(
             stack[skip:], signal, lambda part: BatchGradients(batch_of_row, part.output.weight.shape[1])
         )
         drawn = torch.cat([each.rows for each in batches]).argsort()
@@ -168,7 +169,7 @@ def test_gradients_by_labels_equal_gates_on_the_real_model(family, labels):
     stack = [part for layer in layers(model) for part in sublayers(layer)]
     with Ends.of(model, task) as ends:
         stream = Stream(ends, draw.batches(torch.device("cpu"), weights=2**27), lambda: None)
-        knowledge, _ = stream.measure(
+        knowledge, *_ = stream.measure(
             stack,
             mistake(task),
             lambda part: BatchGradients(torch.arange(20), part.output.weight.shape[1], part.size),
@@ -204,7 +205,7 @@ def test_curvature_is_the_true_fisher_information_of_every_row_by_every_class():
         stream = Stream(ends, draw.batches(torch.device("cpu"), weights=2**20), lambda: None)
         for seed in range(count):
             curvature = Curvature(TASK, TEMPERATURE, seed)
-            knowledge, _ = stream.measure(stack, curvature.signal(None), curvature.gradients)
+            knowledge, *_ = stream.measure(stack, curvature.signal(None), curvature.gradients)
             found = found + torch.cat([known.predictive.value(6) for known in knowledge]) * 32**2 / count
     ratio = found.sum() / expected.sum()
     assert ratio == pytest.approx(1, abs=0.1)
@@ -270,3 +271,37 @@ def test_the_model_is_whole_again_after_an_error():
     assert inside == 1
     assert model.roberta.encoder.layer is stack
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_the_pull_is_the_squared_gradient_by_what_a_sublayer_says_of_each_token(place):
+    model = tiny_model("bert")
+    rows = random_rows(model, 20)
+    reader = [part for layer in layers(model) for part in (layer.attention_out, layer.ffn_out)][place]
+    expected = []
+    for row in range(20):
+        said: list[Tensor] = []
+        hook = reader.register_forward_hook(lambda *call, said=said: said.append(call[2]))
+        inputs = {name: value for name, value in rows.batch([row]).items() if name != "labels"}
+        (gradient,) = torch.autograd.grad(model(**inputs).logits.sum(), said)
+        hook.remove()
+        expected.append(gradient[0].square().sum(-1))
+    draw = Draw(rows, torch.arange(20))
+    stack = [part for layer in layers(model) for part in sublayers(layer)]
+    with Ends.of(model, TASK) as ends:
+        batches = draw.batches(torch.device("cpu"), weights=2**27)
+        stream = Stream(ends, batches, lambda: None)
+        for sublayer in stack[:place]:
+            stream.lift_student(sublayer)
+        *_, pull = stream.measure(
+            stack[place:],
+            lambda _, __, logits: torch.ones_like(logits),
+            lambda part: RowGradients(part.output.weight.shape[1]),
+        )
+        counts = stream._by_pull(pull)
+    for batch, found, counted in zip(batches, pull, counts, strict=True):
+        for row, tokens, real, count in zip(batch.rows.tolist(), found, batch.real, counted, strict=True):
+            torch.testing.assert_close(tokens[real], expected[row], rtol=1e-3, atol=1e-9)
+            assert not tokens[~real].any()
+            assert count[real].mean() == pytest.approx(1)
+            torch.testing.assert_close(count[real] - 0.3, 0.7 * tokens[real] / tokens[real].mean())

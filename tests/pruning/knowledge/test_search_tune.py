@@ -63,6 +63,18 @@ def test_the_refit_is_the_least_squares_solution():
     assert fit.error_after < fit.error_before == pytest.approx(1.0)
 
 
+def test_a_weight_is_how_often_a_token_counts_and_leaves_the_mean_alone():
+    inner, wanted, _ = problem(60, 5)
+    times = torch.arange(60) % 4
+    weighed, repeated = (NormalEquations(5, 3, torch.device("cpu")) for _ in range(2))
+    weighed.add(inner, wanted, times.float())
+    repeated.add(inner.repeat_interleave(times, 0), wanted.repeat_interleave(times, 0))
+    found, expected = (each.solve(torch.zeros(3, 5)) for each in (weighed, repeated))
+    torch.testing.assert_close(found.weight, expected.weight, rtol=1e-4, atol=1e-5)
+    assert found.error_after == pytest.approx(expected.error_after, rel=1e-4)
+    torch.testing.assert_close(weighed.mean, wanted.double().mean(0))
+
+
 def test_where_the_data_says_nothing_the_old_weight_stays():
     inner, wanted, _ = problem(300, 4)
     inner[:, 2] = 0

@@ -272,14 +272,30 @@ def test_without_a_lambda_the_better_of_the_published_two_is_delivered(tmp_path)
     best = min(distances, key=distances.get)
     assert outcome.details["representation_weight"] == float(best)
     assert outcome.details["rows"] == 72  # a quarter of the 96 rows judges
-    steps = sorted((tmp_path / "both" / f"at-{best}").glob("sublayer-*"))
-    assert len(steps) == 6
+    tried, climbed = (
+        sorted((tmp_path / "both" / f"{kind}-{best}").glob("sublayer-*")) for kind in ("try", "at")
+    )
+    assert len(tried) == len(climbed) == 6
     again = copy.deepcopy(dense)
-    for path in [*steps[4:], *sorted((tmp_path / "both").rglob("answers*"))[1:]]:
+    for path in [*tried[5:], *climbed[4:], *sorted((tmp_path / "both").rglob("answers*"))[1:]]:
         path.unlink()
     _, resumed = prune(again, tmp_path / "both", {"representation_weight": None}, ratio=0.6)
     assert resumed == outcome
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_chosen_lambda_delivers_what_it_does_when_it_is_asked_for(tmp_path):
+    dense = tiny_model("bert", layers=3)
+    tried, asked = copy.deepcopy(dense), copy.deepcopy(dense)
+    rows = random_rows(dense, rows=200)  # enough for others to judge by
+    settings = {"calibration_tokens": 600}
+    _, found = prune(
+        tried, tmp_path / "tried", settings | {"representation_weight": None}, rows=rows, ratio=0.6
+    )
+    chosen = {"representation_weight": found.details["representation_weight"]}
+    _, expected = prune(asked, tmp_path / "asked", settings | chosen, rows=rows, ratio=0.6)
+    assert found.kept == expected.kept
+    assert all(torch.equal(a, b) for a, b in zip(tried.parameters(), asked.parameters(), strict=True))
 
 
 def test_the_faithful_mode_is_that_of_the_released_code(tmp_path):

@@ -251,9 +251,16 @@ class TestMemory:
         model = tiny_model("bert")
         asked = given(model, Path(), "wanda", "unstructured")
         batches = Draw.of(asked.train, 10_000, 0).batches(asked.device, 2**28)
-        need = Need.of(asked.shape, batches, 100, 10**9)
+        need = Need.of(asked.shape, batches, 100, 10**9, masks=7)
         assert need.hidden == sum(batch.real.numel() for batch in batches) * 32 * 4
+        assert need.host == need.hidden + 7
         assert need.device == 100 + 10**9
+
+    def test_masks_of_single_weights_are_counted(self, tmp_path: Path) -> None:
+        model = tiny_model("bert")
+        _, outcome = run(model, tmp_path, "wanda", "unstructured")
+        weights = sum(linear.weight.numel() for linear in prunable_linears(model).values())
+        assert outcome.details["memory"]["expected_host_bytes"] > weights
 
     @pytest.mark.parametrize(
         ("hidden", "workspace", "remedy"),
