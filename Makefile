@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-all chaos lint types check generate lock clean
+.PHONY: help install demo serve test test-all coverage mutants chaos lint types check generate lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +29,23 @@ serve: $(READY) ## run the whole service on this machine: API, worker, SQLite, n
 	$(BIN)/prunery serve
 
 # Two test processes share the cores: more threads each would only get in each other's way.
-test test-all chaos: export OMP_NUM_THREADS = 1
+test test-all coverage mutants chaos: export OMP_NUM_THREADS = 1
 
 test: $(READY) ## the test suite: real databases, brokers and processes; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: $(READY) ## the same with the long tests
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+coverage: $(READY) ## the suite measured, with the processes that it starts; fails where the service is not covered whole
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --include='app/*,core/*,worker/*' --fail-under=100
+	$(BIN)/python -m coverage report --include='pruning/*' --fail-under=95
+
+mutants: $(READY) ## change the code of jobs and of checked files at random places; fails when the tests notice too few
+	$(BIN)/python -m tests.mutants
 
 chaos: $(READY) ## the long tests of failures: 150 kills among 500 jobs, outages at full length, wrong clocks
 	$(BIN)/python -m pytest -m slow -n0 -rP tests/chaos/test_kill_workers.py tests/chaos/test_clock.py

@@ -5,9 +5,12 @@ import os
 
 from hypothesis import settings
 
+from tests.support.measured import measure_children
+
 # On a loaded machine a slow example is no failure. The gate repeats itself; a person's runs look for new examples.
 settings.register_profile("prunery", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("prunery")
+measure_children()
 
 pytest_plugins = [
     "tests.support.database",

@@ -130,7 +130,9 @@ class Heartbeat:
                 renewal = renew_with(session, self._token, news, self._settings)
                 if tail is not None:
                     logs.write(session, self._token.job_id, self._token.attempt, tail)
-        except DatabaseUnavailable:
+        except (
+            DatabaseUnavailable
+        ):  # after any other error without the news: they may be what could not be written
             with self._wake:
                 self._news.extendleft(reversed(news))
             raise

@@ -34,9 +34,6 @@ class _JobPath(Convertor[str]):
     def convert(self, value: str) -> str:
         return value
 
-    def to_string(self, value: str) -> str:
-        return value
-
 
 register_url_convertor("job", _JobPath())
 

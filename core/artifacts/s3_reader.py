@@ -27,7 +27,8 @@ class S3Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """The next bytes, 0 at the end; raises StoreUnavailable when no connection brings any."""
-        for attempt in range(1, TRIES + 1):
+        attempt = 1
+        while True:
             try:
                 count = int(self._body.readinto(buffer))
             except BotoCoreError:
@@ -37,10 +38,10 @@ class S3Reader(io.RawIOBase):
                         raise
                 time.sleep(_PAUSE_SECONDS * 2**attempt)
                 self._body = self._get(self._position)
+                attempt += 1
             else:
                 self._position += count
                 return count
-        raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -53,8 +53,7 @@ def claim(
         "next_attempt_at": None,
         "charged_at": at,
     }
-    if not change(session, job, transition(job.status, Action.CLAIM), at, **values):
-        return None
+    change(session, job, transition(job.status, Action.CLAIM), at, **values)
     return Claim(
         token=Token(job.id, job.attempt, worker_id),
         owner_id=job.owner_id,

@@ -4,6 +4,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpcore
@@ -100,16 +101,16 @@ class _Pinned(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        for position, address in enumerate(self._addresses):
-            left = len(self._addresses) - position
-            try:
-                stream = self._network.connect_tcp(address, port, timeout=self._deadline.remaining() / left)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if left == 1:
-                    raise
-            else:
-                return _Bounded(stream, self._deadline)
-        raise AssertionError("the last address returns or raises")
+        for left in range(len(self._addresses), 1, -1):
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._connect(left, port)
+        return self._connect(1, port)
+
+    def _connect(self, left: int, port: int) -> httpcore.NetworkStream:
+        """Try one address, when so many are left, for its share of the time."""
+        timeout = self._deadline.remaining() / left
+        stream = self._network.connect_tcp(self._addresses[-left], port, timeout=timeout)
+        return _Bounded(stream, self._deadline)
 
 
 class _Bounded(httpcore.NetworkStream):

@@ -213,6 +213,16 @@ def test_what_the_hub_does_not_have(with_hub: Service, hub_server: HubServer) ->
         problem(refused, 422, "invalid_request", "/hub/id")
 
 
+def test_a_model_of_the_hub_that_is_too_large_names_its_place(
+    make_settings: MakeSettings, with_hub: Service, hub_server: HubServer
+) -> None:
+    publish(hub_server)
+    small = create_app(make_settings(hub_endpoint=hub_server.url, max_model_bytes=1024, max_file_bytes=1024))
+    with TestClient(small, headers={"Authorization": f"Bearer {with_hub.key}"}) as client:
+        body = {"model": {"hub": "org/tiny"}, "dataset": {"hub": "org/words"}, "target_ratio": 0.5}
+        problem(client.post("/v1/jobs", json=body), 422, "too_large", "/model")
+
+
 def test_a_hub_that_fails_or_is_off(
     with_hub: Service, hub_server: HubServer, make_settings: MakeSettings
 ) -> None:

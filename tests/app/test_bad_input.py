@@ -6,7 +6,9 @@ import struct
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from app.jobs.request import JobRequest
 from tests.app.conftest import Service, problem
 from tests.support.uploads import CONFIG, dataset_files, model_files, safetensors
 
@@ -194,6 +196,19 @@ def test_json_that_no_database_can_hold(service: Service, body: bytes) -> None:
 def test_bodies_that_are_not_json(service: Service, body: bytes) -> None:
     reply = service.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     problem(reply, 400, "malformed_body")
+
+
+@pytest.mark.parametrize("body", [[], "job", 1])
+def test_a_request_is_an_object(service: Service, body: object) -> None:
+    problem(service.client.post("/v1/jobs", json=body), 422, "invalid_request")
+    with pytest.raises(ValidationError, match="dictionary"):
+        JobRequest.model_validate(body)
+
+
+def test_a_dataset_has_one_source(service: Service) -> None:
+    problem(service.client.post("/v1/datasets", json={}), 422, "invalid_request")
+    both = {"name": "a", "hub": {"id": "org/rows"}}
+    problem(service.client.post("/v1/datasets", json=both), 422, "invalid_request")
 
 
 def test_a_body_of_another_kind(service: Service) -> None:

@@ -3,10 +3,12 @@
 import json
 import logging
 import re
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 
 from app.errors import from_ledger
@@ -27,6 +29,22 @@ def test_a_fault_says_nothing_of_the_inside(service: Service, caplog: pytest.Log
     assert "secret" not in reply.text
     assert document["request_id"] in caplog.text
     assert "password=secret" in caplog.text
+
+
+def test_a_fault_in_the_middle_of_a_reply_breaks_it_off(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    def half() -> Iterator[bytes]:
+        yield b"half"
+        raise RuntimeError("password=secret")
+
+    @service.app.get("/fault")
+    def fault() -> StreamingResponse:
+        return StreamingResponse(half())
+
+    with pytest.raises(RuntimeError):
+        service.client.get("/fault")
+    assert "GET /fault failed." in caplog.text
 
 
 def test_a_request_keeps_its_own_id_when_it_is_plain(service: Service) -> None:

@@ -1,5 +1,6 @@
 """What happens to a job, as pages, by long-poll, and as a stream over a real connection."""
 
+import asyncio
 import json
 import threading
 import time
@@ -8,8 +9,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from app.jobs import stream
+from app.jobs.feed import Feed
+from app.jobs.stream import Batch, ReadBatch, server_sent_events
 from app.main import create_app
+from core.errors import DatabaseUnavailable, NotFound
 from core.jobs.events import NewEvent
+from core.jobs.heads import Head
 from core.settings import Settings
 from tests.app.conftest import Service, problem
 from tests.support.server import running
@@ -144,6 +150,37 @@ def test_a_stream_follows_a_job_to_its_end_and_goes_on_where_it_broke_off(
         last = again[-1]["id"]
         assert client.get(path, headers=headers | {"Last-Event-ID": last}).status_code == 204
         assert client.head(path, headers=headers).status_code == 200
+
+
+def streamed(read: ReadBatch, first: Batch) -> list[bytes]:
+    """All that a stream says of a job that nobody has news of."""
+
+    async def collect() -> list[bytes]:
+        feed = Feed(lambda job_ids: {job_id: Head(1, False) for job_id in job_ids}, interval=0.01)
+        try:
+            return [line async for line in server_sent_events(read, feed, "job_1", first, 1)]
+        finally:
+            await feed.close()
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("error", [NotFound("deleted"), DatabaseUnavailable("away")])
+def test_a_silent_stream_says_that_it_is_there_until_its_job_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.02)
+    reads: list[int] = []
+
+    def read(after_seq: int) -> Batch:
+        reads.append(after_seq)
+        if len(reads) == 3:
+            raise error
+        return Batch([], more=False, ended=False)
+
+    said = streamed(read, Batch([], more=False, ended=False))
+    assert said == [b"retry: 2000\n\n", b": still here\n\n", b": still here\n\n"]
+    assert reads == [1, 1, 1]
 
 
 def test_many_streams_are_one_reader(service: Service, settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """The published description is true: complete, committed, and kept by every reply."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -160,3 +162,7 @@ def test_the_command_says_whether_the_file_is_stale(tmp_path: Any, monkeypatch: 
     assert publish_openapi.main([]) == 1
     assert publish_openapi.main(["--write"]) == 0
     assert publish_openapi.main([]) == 0
+
+
+def test_the_command_checks_the_committed_document() -> None:
+    assert subprocess.run([sys.executable, "-m", "app.publish_openapi"], check=False).returncode == 0

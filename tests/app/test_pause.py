@@ -34,6 +34,18 @@ def test_a_running_job_is_paused_by_its_worker(service: Service) -> None:
     assert service.client.post(urls["cancel"]).json()["status"] == "canceled"
 
 
+def test_a_pause_that_is_taken_back_rings_for_nobody(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = service.job()["urls"]
+    service.claim()
+    service.client.post(urls["pause"])
+    rung: list[str] = []
+    monkeypatch.setattr(service.services.doorbell, "ring", rung.append)
+    assert service.client.post(urls["resume"]).json()["status"] == "running"
+    assert rung == []
+
+
 @pytest.mark.parametrize("action", ["pause", "resume"])
 def test_what_is_over_or_on_its_way_there_is_too_late(service: Service, action: str) -> None:
     urls = service.job()["urls"]

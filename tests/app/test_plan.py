@@ -4,6 +4,11 @@ from typing import Any
 
 import pytest
 
+from app.jobs import plan as plan_module
+from app.jobs.request import JobRequest
+from app.services import Services
+from core.accounts.repository import Caller
+from pruning.errors import TargetUnreachable
 from tests.app.conftest import Service, problem
 from tests.support.hub_server import HubServer
 from tests.support.uploads import dataset_files, model_files
@@ -59,6 +64,24 @@ def test_a_ratio_out_of_reach_is_answered_with_the_nearest(service: Service) -> 
     assert target["nearest"] == refused["nearest"] == found["target_ratio"]
     assert str(target["nearest"]) in target["message"]
     assert found["forecast"]["after"]["weights"]["least"] > 0
+
+
+@pytest.mark.parametrize("nearest", [0.0, 0.4])
+def test_a_target_without_a_nearest_that_can_be_had_is_refused(
+    service: Service, monkeypatch: pytest.MonkeyPatch, nearest: float
+) -> None:
+    def unreachable(services: Services, caller: Caller, request: JobRequest) -> Any:
+        raise TargetUnreachable(f"Not {request.target_ratio}.", nearest=nearest)
+
+    monkeypatch.setattr(plan_module, "propose", unreachable)
+    refused = service.client.post(PLAN, json=service.request(target_ratio=0.9))
+    assert problem(refused, 422, "target_unreachable")["detail"].startswith("Not 0.9.")
+
+
+def test_without_a_trained_head_parameters_are_counted_between_bounds(service: Service) -> None:
+    model = service.complete("models", model_files(architectures=["BertModel"]))
+    before = planned(service, model=model, method={"name": "leap", "max_steps": 100})["forecast"]["before"]
+    assert before["parameters"]["least"] < before["parameters"]["most"]
 
 
 def test_where_nothing_can_be_reached_it_is_refused(service: Service) -> None:

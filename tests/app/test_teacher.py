@@ -89,6 +89,27 @@ def test_the_same_words_in_another_file_are_the_same(service: Service) -> None:
     assert service.job(method=LEAP, model=model, teacher=teacher)["teacher"] == {"id": teacher}
 
 
+def test_a_vocabulary_that_is_not_understood_is_left_to_the_worker(service: Service) -> None:
+    made = {f"model/{name}": content for name, content in model_files().items()}
+    first = service.finished(made | {"model/tokenizer.json": b'{"model": {}}'})
+    tokenizer = {"tokenizer.json": json.dumps({"model": {"vocab": {"a": 0}}}).encode()}
+    model = service.complete("models", model_files() | tokenizer)
+    job = service.job(method=LEAP, model=model, teacher={"job": first})
+    assert job["teacher"] == {"job": first}
+
+
+def test_a_teacher_that_is_kept_but_still_on_the_hub_is_left_to_the_worker(
+    with_hub: Service, hub_server: HubServer
+) -> None:
+    files = model_files()
+    hub_server.add(
+        "model", "org/teacher", files | {"vocab.txt": files["vocab.txt"].replace(b"\na\n", b"\nb\n")}
+    )
+    kept = with_hub.client.post("/v1/models", json={"hub": {"id": "org/teacher"}}).json()["id"]
+    reply = with_hub.client.post("/v1/jobs", json=request(with_hub, teacher=kept))
+    assert reply.status_code == 202, reply.text
+
+
 def test_what_trains_nothing_needs_no_teacher(service: Service) -> None:
     teacher = service.complete("models", model_files())
     refused = service.client.post("/v1/jobs", json=service.request(method="magnitude", teacher=teacher))

@@ -4,19 +4,29 @@ import hashlib
 import random
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from app.main import create_app
+from app.uploads import body
+from app.uploads import parts as parts_module
 from core.accounts.repository import create_key, create_owner
 from core.accounts.scopes import Scope
+from core.assets import repository as assets
+from core.uploads.parts import assemble
+from core.uploads.tables import Upload, UploadStatus
 from tests.app.conftest import MakeSettings, Service, problem
 from tests.app.http.test_digest import promise
 from tests.app.test_limits import left_over
+from tests.support.server import running
 from tests.support.uploads import dataset_files, model_files, safetensors
 
 PART = 64 * 1024
@@ -166,6 +176,55 @@ def test_two_completions_at_once_make_one_file(service: Service, upload: dict[st
         replies = list(pool.map(lambda _: complete(service, upload).status_code, range(4)))
     assert replies == [200] * 4
     assert len(left_over(service)) == 1
+
+
+def test_a_completion_that_lost_its_parts_to_another_has_the_file(
+    service: Service, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_all(service, upload)
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(parts_module, "assemble", assemble)
+        assert complete(service, upload).status_code == 200
+        assemble(*arguments)
+
+    monkeypatch.setattr(parts_module, "assemble", overtaken)
+    reply = complete(service, upload)
+    assert (reply.status_code, reply.json()["status"]) == (200, "complete")
+    assert len(left_over(service)) == 1
+
+
+def test_a_completion_that_waited_for_another_changes_nothing(
+    service: Service, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_all(service, upload)
+    lock = assets.lock_uploading
+
+    def overtaken(session: Session, *arguments: Any) -> None:
+        lock(session, *arguments)
+        session.execute(update(Upload).values(status=UploadStatus.COMPLETE))
+
+    monkeypatch.setattr(assets, "lock_uploading", overtaken)
+    reply = complete(service, upload)
+    assert (reply.status_code, reply.json()["status"]) == (200, "complete")
+    assert service.client.get(f"/v1/models/{upload['model']}").json()["files"] == []
+
+
+def test_a_client_that_falls_silent_is_let_go(
+    service: Service, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "SILENCE_SECONDS", 0.2)
+    headers = {"Authorization": f"Bearer {service.key}"}
+
+    def halting() -> Iterator[bytes]:
+        yield PARTS[0][:10]
+        time.sleep(2)
+        yield PARTS[0][10:]
+
+    with running(create_app(service.services.settings)) as url:
+        reply = httpx.put(f"{url}/v1/uploads/{upload['id']}/parts/1", content=halting(), headers=headers)
+    problem(reply, 408, "upload_stalled")
+    assert left_over(service) == []
 
 
 def test_other_bytes_wait_for_the_end_of_the_first(service: Service, upload: dict[str, Any]) -> None:

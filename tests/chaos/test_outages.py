@@ -25,6 +25,7 @@ from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job, JobEvent
 from core.settings import Settings
 from tests.support.killable import own_postgres, own_redis
+from tests.support.measured import few_variables
 from tests.support.s3_server import free_port
 from tests.support.uploads import dataset_files, model_files
 from tests.support.workers import ROOT, figure, until
@@ -98,10 +99,9 @@ def test_an_outage_loses_no_job_and_doubles_none(lost: str, tmp_path: Path) -> N
 def process(command: list[str], settings: dict[str, str], folder: Path) -> Iterator[None]:
     """A process of the service, killed at the end."""
     variables = {f"PRUNERY_{name.upper()}": value for name, value in settings.items()}
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     with (folder / f"{token_hex(4)}.log").open("wb") as log:
         running = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=inherited | variables, stdout=log, stderr=log
+            [sys.executable, *command], cwd=ROOT, env=few_variables() | variables, stdout=log, stderr=log
         )
     try:
         yield

@@ -54,6 +54,29 @@ def test_the_thread_requeues_rings_and_survives_a_deaf_broker(
     assert (found.status, found.failures) == (Status.QUEUED, 1)
 
 
+def test_the_thread_outlives_an_error_that_nobody_expects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = threading.Event()
+
+    def fail(*_: object) -> None:
+        if caplog.records:
+            again.set()
+        raise RuntimeError("something nobody thought of")
+
+    monkeypatch.setattr(module, "reconcile", fail)
+    settings = Settings(data_dir=tmp_path, poll_seconds=0.02)
+    database = Database(f"sqlite:///{tmp_path}/prunery.db")
+    reconciler = Reconciler(database, LocalStore(settings.store_dir), settings, lambda queue: None)
+    reconciler.start()
+    try:
+        assert again.wait(PATIENCE)
+    finally:
+        reconciler.stop()
+        database.dispose()
+    assert "something nobody thought of" in caplog.text
+
+
 def test_the_thread_waits_for_a_database_that_is_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

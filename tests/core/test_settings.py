@@ -1,11 +1,14 @@
 """Settings come from the environment, fit together, and are documented."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from core.settings import Settings, settings_from_env
+from core.settings import table as module
 from core.settings.table import main, table
 
 
@@ -79,6 +82,25 @@ def test_settings_are_frozen() -> None:
 
 def test_the_table_in_the_documentation_is_this_one() -> None:
     assert main([]) == 0
+
+
+def test_a_stale_table_is_named_and_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "core" / "settings" / "table.py"))
+    page = tmp_path / "docs" / "settings.md"
+    page.parent.mkdir()
+    assert main([]) == 1
+    page.write_text("old")
+    assert main([]) == 1
+    assert capsys.readouterr().err.count("run python -m core.settings --write") == 2
+    assert main(["--write"]) == 0
+    assert page.read_text("utf-8") == table()
+    assert main([]) == 0
+
+
+def test_the_command_checks_the_table() -> None:
+    assert subprocess.run([sys.executable, "-m", "core.settings"], check=False).returncode == 0
 
 
 def test_every_setting_is_described() -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import make_url
 from client import PruneryClient
 from tests.deploy.compose import ROOT, Service, interpolate, services
 from tests.deploy.dockerfile import images
+from tests.support.measured import few_variables
 from tests.support.models import save_tiny
 
 BIN = Path(sys.executable).parent
@@ -57,7 +58,8 @@ class Deployment:
     def environment(self, service: Service) -> dict[str, str]:
         """The service's environment and nothing of ours beside the path."""
         own = {name: self.here(value) for name, value in service.environment.items()}
-        return {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(self.folder), "OMP_NUM_THREADS": "1"} | own
+        ours = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
+        return few_variables() | ours | own
 
     def run(
         self, service: Service, command: tuple[str, ...], seconds: float = 60

@@ -1,6 +1,5 @@
 """A workplace for tests: a database, a store, jobs for the slow engine, and real worker processes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from core.jobs.states import TERMINAL, Status
 from core.jobs.tables import Job, JobEvent
 from core.settings import Settings
 from tests.support.ledger import make_job, make_owner
+from tests.support.measured import few_variables
 from tests.support.slow_engine import expected_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,13 +146,12 @@ class Workplace:
             else str(value)
             for name, value in self.settings.model_dump(exclude_defaults=True).items()
         }
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         path = log or self.settings.data_dir / "worker.log"
         with path.open("ab") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", module],
                 cwd=ROOT,
-                env=inherited | own | {"OMP_NUM_THREADS": "1"} | environment,
+                env=few_variables() | own | {"OMP_NUM_THREADS": "1"} | environment,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,

@@ -1,16 +1,19 @@
 """What Celery is told, and that rings and slots behave."""
 
+import os
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from celery.worker import state
 
 from core.queues import DOORBELL, taken_by
 from core.settings import Settings
 from worker.celery_app import make_celery
 from worker.slots import Slots
-from worker.tasks import add_doorbell
+from worker.tasks import add_doorbell, hand_back_on_leaving, hand_back_on_signal
 
 
 def settings(folder: Path, **values: str) -> Settings:
@@ -48,6 +51,34 @@ def test_the_only_task_is_the_doorbell(tmp_path: Path) -> None:
     assert own == [DOORBELL]
     celery.tasks[DOORBELL]()
     assert len(rung) == 1
+
+
+def test_a_signal_before_celery_listens_hands_back() -> None:
+    slots = Slots(1, lambda preempted: False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        hand_back_on_signal(slots)
+        assert not slots.stopping()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert slots.stopping()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("stopped", "asked"), [(True, os.EX_OK), (False, None)])
+def test_a_worker_that_was_asked_to_end_before_it_began_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool, asked: int | None
+) -> None:
+    monkeypatch.setattr(state, "should_stop", None)
+    celery = make_celery(settings(tmp_path), ["cpu"])
+    slots = Slots(1, lambda preempted: False)
+    hand_back_on_leaving(celery, slots)
+    (step,) = (step for step in celery.steps["worker"] if step.__name__ == "HandBack")
+    if stopped:
+        slots.stop()
+    step(None).start(None)
+    assert state.should_stop == asked
 
 
 def test_a_slot_works_until_nothing_is_left() -> None:

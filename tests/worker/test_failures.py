@@ -9,6 +9,10 @@ from pruning.errors import InvalidData
 from worker.failures import classify
 
 
+class AcceleratorError(RuntimeError):
+    """What torch raises, which is not installed with a worker's parent."""
+
+
 @pytest.mark.parametrize(
     ("error", "code", "error_class"),
     [
@@ -17,6 +21,8 @@ from worker.failures import classify
         (OSError(errno.ENOSPC, "full"), "disk_full", "infrastructure"),
         (OSError(errno.EIO, "broken"), "disk_failing", "infrastructure"),
         (PermissionError(errno.EACCES, "not yours"), "internal_error", "bug"),
+        (AcceleratorError("gone"), "device_lost", "infrastructure"),
+        (RuntimeError("uncorrectable ECC error"), "device_lost", "infrastructure"),
         (MemoryError(), "out_of_memory", "capacity"),
         (NotFound("gone"), "not_found", "user"),
         (InvalidData("no label"), "invalid_data", "user"),

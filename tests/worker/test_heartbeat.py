@@ -1,16 +1,20 @@
 """The thread that keeps a lease: what it writes, when, and what it does while the database is away."""
 
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from core.errors import DatabaseUnavailable
 from core.jobs import repository
 from core.jobs.attempts import Token
 from core.jobs.leases import claim
 from core.jobs.states import Status
 from pruning.events import Event
 from tests.support.workers import FlickeringDatabase, Workplace, until
+from worker import heartbeat as heartbeat_module
 from worker.heartbeat import Heartbeat
 
 
@@ -84,6 +88,53 @@ def test_what_could_not_be_written_is_given_back(
     heartbeat.tell(Event("warning", {"code": "a"}))
     heartbeat.tell(progress(0.5))
     assert [event.type for event in heartbeat.close()] == ["warning", "progress"]
+
+
+def test_news_that_breaks_a_renewal_costs_itself_and_not_the_lease(
+    place: Workplace,
+    database: FlickeringDatabase,
+    token: Token,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    renew, broken = heartbeat_module.renew, [True]
+
+    def sometimes(*arguments: Any, **news: Any) -> Any:
+        if broken and broken.pop():
+            raise RuntimeError("something nobody thought of")
+        return renew(*arguments, **news)
+
+    monkeypatch.setattr(heartbeat_module, "renew", sometimes)
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    heartbeat.tell(progress(0.5))
+    until(lambda: "could not be renewed" in caplog.text, 10, lambda: "the error")
+    age = heartbeat.age
+    until(lambda: heartbeat.age < age, 10, lambda: "a renewal")
+    heartbeat.tell(progress(0.7))
+    until(lambda: place.job(token.job_id).progress == 0.7, 10, lambda: "the next news")
+    assert heartbeat.close() == []
+    assert [data["fraction"] for data in place.events(token.job_id, "progress")] == [0.7]
+    assert f"{token.job_id}: the lease could not be renewed" in caplog.text
+    assert "something nobody thought of" in caplog.text
+
+
+def test_closing_waits_for_no_pause(
+    place: Workplace, database: FlickeringDatabase, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The renewal under way fails when it is being closed already: there is nothing to wait for."""
+    begun, closing = threading.Event(), threading.Event()
+
+    def fail(*_: Any, **__: Any) -> Any:
+        begun.set()
+        assert closing.wait(10)
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(heartbeat_module, "renew", fail)
+    heartbeat = Heartbeat(database, token, place.settings, claimed_at=time.monotonic())
+    heartbeat.tell(progress(0.5))
+    assert begun.wait(10)
+    threading.Timer(0.2, closing.set).start()
+    assert [event.type for event in heartbeat.close()] == ["progress"]
 
 
 def test_a_lost_lease_is_noticed(place: Workplace, database: FlickeringDatabase, token: Token) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from worker import process
 from worker.channel import BrokenChannel, Order, Outcome, order_message, read_outcome, stop_message
 from worker.environment import child_environment
 from worker.process import ChildProcess
@@ -123,11 +124,27 @@ def test_a_polite_child_stops_and_only_a_preempted_one_keeps_its_step(tmp_path: 
     assert kept == (begun if reason == "preempt" else begun - 1)
 
 
+def test_a_child_that_is_closed_has_exited_and_cannot_be_killed_again(tmp_path: Path) -> None:
+    child = spawn(tmp_path)
+    listen(child)
+    assert child.close() == 0
+    child.kill()
+    assert child.exited()
+
+
 def test_kill_reaches_what_the_child_started(tmp_path: Path) -> None:
     child = spawn(tmp_path, mode="grandchild", steps=1000)
     grandchild = int(wait_for(tmp_path / "out/work/grandchild"))
     assert child.close() == -signal.SIGKILL
     assert gone(grandchild)
+
+
+def test_a_process_without_its_pipes_is_none_of_ours() -> None:
+    with (
+        subprocess.Popen(["true"], stdin=subprocess.PIPE) as other,
+        pytest.raises(ValueError, match="without its three pipes"),
+    ):
+        process._pipes(other)
 
 
 def test_the_memory_limit_is_the_childs_own(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """From claim to settlement, with the slow engine in real child processes and a real database."""
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +20,10 @@ from core.jobs import repository
 from core.jobs.states import Status
 from core.jobs.tables import Job
 from tests.support.workers import FlickeringDatabase, Workplace, figure, until
-from worker import watch
+from worker import heartbeat, watch
 from worker.attempt import Stages
 from worker.attempt import Workplace as AtWork
+from worker.channel import BrokenChannel
 from worker.supervisor import Supervisor
 
 MakeSupervisor = Callable[..., Supervisor]
@@ -51,6 +54,38 @@ def alive(pids: set[int]) -> set[int]:
 
 def test_nothing_to_claim(make_supervisor: MakeSupervisor) -> None:
     assert make_supervisor().work(never) is False
+
+
+def test_nothing_is_claimed_while_the_database_is_away(
+    place: Workplace, make_supervisor: MakeSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = place.submit()
+    database = FlickeringDatabase(place.settings.database_url)
+    database.away = True
+    at_work = AtWork(database, place.store, place.settings, SLOW)
+    assert Supervisor(at_work, worker_id="w").work(never) is False
+    assert "The database does not answer. Nothing is claimed." in caplog.text
+    assert place.job(job_id).status == Status.QUEUED
+    database.dispose()
+
+
+def test_a_child_that_somebody_else_asked_to_end_is_tried_again(
+    place: Workplace, make_supervisor: MakeSupervisor
+) -> None:
+    job_id = place.submit("one", steps=1000)
+    with working(make_supervisor()):
+        place.wait_for_step("one")
+        (pid,) = place.child_pids("one")
+        os.kill(pid, signal.SIGTERM)
+    job = place.job(job_id)
+    assert (job.status, job.failures) == (Status.QUEUED, 1)
+    assert [lost["code"] for lost in place.events(job_id, "attempt_lost")] == ["interrupted"]
+
+
+@pytest.mark.parametrize("event", ["metric", {"type": "gossip", "data": {}}, {"type": "metric", "data": 1}])
+def test_an_event_that_is_none_is_nonsense(event: object) -> None:
+    with pytest.raises(BrokenChannel, match="expected an event"):
+        watch._read_event({"event": event})
 
 
 def test_a_job_succeeds_with_its_events_and_artifacts(
@@ -325,6 +360,7 @@ def test_a_finish_without_the_lease_publishes_nothing(
     place: Workplace, make_supervisor: MakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job is taken away in the last moment: between the end of the child and the commit."""
+    monkeypatch.setattr(heartbeat, "WRITE_SECONDS", 60.0)  # no renewal finds it out before
     put_file = place.store.put_file
 
     def lose_the_lease(path: Path) -> Stored:

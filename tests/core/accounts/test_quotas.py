@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.accounts import device_time
-from core.accounts.quotas import Quotas, check_new_job, check_stored, set_limits, usage
+from core.accounts.quotas import Quotas, check_new_job, check_room, check_stored, set_limits, usage
 from core.accounts.repository import get_owner
 from core.accounts.tables import DeviceUse
 from core.clock import now
@@ -42,6 +42,18 @@ def test_an_owner_with_enough_running_jobs_waits_and_others_go_on(database: Data
     with database.write() as session:
         leases.release(session, second.token, "test")
     assert claim(database, Quotas()) is not None
+
+
+def test_without_limits_there_is_room_for_more(database: Database) -> None:
+    with database.write() as session:
+        owner = make_owner(session)
+        make_job(session, owner)
+        no_limit = Quotas()
+        check_new_job(session, owner, no_limit)
+        check_room(session, owner, no_limit)
+        with pytest.raises(QuotaExceeded):
+            check_room(session, owner, Quotas(stored_bytes=FILE.bytes))
+        check_room(session, "own_nobody", Quotas(stored_bytes=0))  # what follows finds that nobody is there
 
 
 def test_an_owner_whose_device_time_is_used_up_waits_for_the_next_day(database: Database) -> None:

@@ -1,17 +1,25 @@
 """What is S3's own: servers that fail amid an upload, links, refusals. What every store promises: test_store.py."""
 
 import hashlib
+import io
 import os
 import socket
+import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 
+from core.artifacts import s3_upload
 from core.artifacts.configured import configured_store
 from core.artifacts.s3 import S3Store
+from core.artifacts.s3_client import TRIES
+from core.artifacts.s3_reader import S3Reader
+from core.artifacts.store import Stored
 from core.errors import NotFound, StorageFull, StoreUnavailable
 from core.settings import Settings
 from tests.support.s3_server import PART_BYTES, SECRET, Fault, FaultyServer, S3Server
@@ -135,6 +143,61 @@ def test_a_read_ends_when_the_server_stays_away(store: S3Store, faulty_s3: Fault
         assert file.read(100) == SMALL[:100]
     with pytest.raises(StoreUnavailable):
         store.open(NAME)
+
+
+def test_a_read_whose_every_connection_breaks_is_given_up(hasty_s3: None) -> None:
+    class Broken:
+        closed = 0
+
+        def readinto(self, buffer: Any) -> int:
+            raise ReadTimeoutError(endpoint_url="http://s3")
+
+        def close(self) -> None:
+            Broken.closed += 1
+
+    asked: list[int] = []
+    reader = S3Reader(lambda position: asked.append(position) or Broken(), 7)
+    with pytest.raises(StoreUnavailable):
+        reader.readinto(bytearray(10))
+    assert asked == [7] * TRIES
+    assert Broken.closed == TRIES
+
+
+@pytest.mark.parametrize(
+    ("code", "there", "kept"),
+    [("NoSuchUpload", True, True), ("NoSuchUpload", False, False), ("Odd", True, False)],
+)
+def test_a_completion_that_is_refused_counts_only_when_an_earlier_one_was_heard(
+    small_parts: None, code: str, there: bool, kept: bool
+) -> None:
+    class Client:
+        aborted = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda **_: {"UploadId": "u", "ETag": "e", "ChecksumSHA256": "c"}
+
+        def complete_multipart_upload(self, **_: Any) -> None:
+            raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+
+        def head_object(self, **_: Any) -> dict[str, int]:
+            return {"ContentLength": len(LARGE) if there else 0}
+
+        def abort_multipart_upload(self, **_: Any) -> None:
+            self.aborted += 1
+
+    client = Client()
+    stored = Stored(hashlib.sha256(LARGE).hexdigest(), len(LARGE))
+    with nullcontext() if kept else pytest.raises(ClientError, match=code):
+        s3_upload.send(client, "bucket", "key", io.BytesIO(LARGE), stored)
+    assert client.aborted == (not kept)
+
+
+def test_s3_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "core.artifacts.s3")
+    monkeypatch.delitem(sys.modules, "core.artifacts.s3_client")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(StoreUnavailable, match=r"needs boto3: pip install 'prunery\[s3\]'"):
+        configured_store(Settings(data_dir=tmp_path, store_url="s3://bucket"))
 
 
 def test_uploads_of_writers_that_died_are_aborted_when_old(

@@ -188,3 +188,38 @@ def test_a_file_that_is_not_what_the_hub_listed_is_not_kept(
 def test_the_settings_switch_the_hub_off(tmp_path: Path) -> None:
     assert HubClient.from_settings(Settings(data_dir=tmp_path, hub_enabled=False)) is None
     assert HubClient.from_settings(Settings(data_dir=tmp_path)) is not None
+
+
+def test_a_hub_that_names_no_commit_is_unavailable(
+    hub_server: HubServer, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = hub_server.add("model", "org/tiny", model_files())
+    told = repository.info()
+    monkeypatch.setattr(repository, "info", lambda: told | {"sha": None})
+    with pytest.raises(HubUnavailable, match="which commit of org/tiny"):
+        client.resolve_model("org/tiny", None)
+
+
+def test_a_file_of_unknown_size_is_not_there(
+    hub_server: HubServer, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = hub_server.add("model", "org/tiny", model_files() | {"merges.txt": b"a b"})
+    told = repository.info()
+    for sibling in told["siblings"]:
+        if sibling["rfilename"] == "merges.txt":
+            del sibling["size"]
+    monkeypatch.setattr(repository, "info", lambda: told)
+    found = client.resolve_model("org/tiny", None)
+    assert [file.name for file in found.files] == ["config.json", "model.safetensors", "vocab.txt"]
+
+
+def test_a_file_that_is_gone_from_the_hub_is_said(
+    hub_server: HubServer, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = hub_server.add("model", "org/tiny", model_files())
+    told = repository.info()
+    del repository.files["config.json"]
+    monkeypatch.setattr(repository, "info", lambda: told)
+    monkeypatch.setattr(type(repository), "commit", told["sha"])
+    with pytest.raises(NotFound, match="A file of org/tiny is gone from the hub"):
+        client.resolve_model("org/tiny", None)

@@ -87,6 +87,12 @@ def test_models_that_are_not_whole_or_not_safe_are_refused(
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation"])
+def test_a_kernel_of_transformers_itself_is_no_code(tmp_path: Path, field: str) -> None:
+    info = model_complete(laid(tmp_path, model_files(**{field: "sdpa", "inner": {field: "eager"}})))
+    assert info.config[field] == "sdpa"
+
+
 @pytest.mark.parametrize(
     "config",
     [{"model_type": "llama"}, {"model_type": ["bert"]}, {"hidden_size": "8"}, {"hidden_size": 10**9}],

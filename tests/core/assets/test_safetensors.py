@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from core.assets.safetensors import MAX_HEADER_BYTES, WIDTHS, read_header
+from core.assets.safetensors import MAX_DIMENSIONS, MAX_HEADER_BYTES, WIDTHS, read_header
 from pruning.errors import InvalidModel
 from tests.support.modelfiles import safetensors, with_header
 
@@ -128,3 +128,37 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         return
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert tensors.keys() == header.keys() - {"__metadata__"}
+
+
+def test_headers_are_taken_up_to_their_limits(tmp_path: Path) -> None:
+    for header in (b"{}", b"{}".ljust(MAX_HEADER_BYTES)):
+        assert read_header(written(tmp_path, with_header(header, b""))) == {}
+    path = written(tmp_path, safetensors({"a": ("F32", [1] * MAX_DIMENSIONS, [0, 4])}, bytes(4)))
+    (tensor,) = read_header(path).values()
+    assert (tensor.shape, tensor.begin, tensor.end, tensor.elements) == ((1,) * MAX_DIMENSIONS, 0, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (with_header(b"{", b""), "the length of its header does not fit the file"),
+        (with_header(b"{}", b"", length=3), "the length of its header does not fit the file"),
+        (with_header(b"{}".ljust(MAX_HEADER_BYTES + 1), b""), "its header is larger than 4,194,304 bytes"),
+        (with_header(b" {}", b""), "its header does not begin with {"),
+        (with_header(b'{"__metadata__": []}', b""), "__metadata__ in its header is not a map of texts"),
+        (with_header(b'{"a": []}', b""), "the entry of tensor 'a' is not dtype, shape and data_offsets"),
+        (safetensors({"a": ("F3", [1], [0, 4])}, bytes(4)), "tensor 'a' has the unknown dtype 'F3'"),
+        (safetensors({"a": ("F32", [-1], [0, 4])}, bytes(4)), "tensor 'a' has no valid shape"),
+        (safetensors({"a": ("F32", [1], [0, 4, 4])}, bytes(4)), "tensor 'a' has no valid data_offsets"),
+        (safetensors({"a": ("F32", [1], [0, 2**63])}, bytes(4)), "tensor 'a' has no valid data_offsets"),
+        (safetensors({"a": ("F32", [1], [0, 5])}, bytes(5)), "the shape of tensor 'a' does not fit its data_offsets"),
+        (safetensors({"a": ("F32", [1], [1, 5])}, bytes(5)), "tensor 'a' overlaps another one or leaves a gap"),
+        (safetensors({"a": ("F32", [2], [0, 8])}, bytes(1009)), "its tensors take 8 bytes but 1,009 follow the header"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_safetensors_file(tmp_path: Path, content: bytes, reason: str) -> None:
+    with pytest.raises(InvalidModel) as refused:
+        read_header(written(tmp_path, content))
+    assert refused.value.message == f"model.safetensors is not a valid safetensors file: {reason}."
+    assert refused.value.param == "/files/model.safetensors"
+    assert refused.value.remedy == "Write it again with safetensors."

@@ -1,9 +1,11 @@
 """A service copied to a folder and back, from either kind of database to either."""
 
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -18,6 +20,7 @@ from core.assets.files import FileRecord
 from core.assets.tables import AssetFile, Model
 from core.backup import BackupFailed, Copied, restore, save
 from core.backup.rows import count_rows, named_objects
+from core.backup.save import copy_object
 from core.db import Database, migrate
 from core.db.migrate import alembic_config
 from core.jobs import repository as jobs
@@ -119,6 +122,31 @@ def test_everything_comes_back(
         taken = claim(session, worker_id="new", queues=["cpu"], lease_seconds=60)
     assert taken is not None
     assert (taken.token.job_id, taken.token.attempt) == (running.id, 2)
+
+
+def test_whoever_writes_during_a_restore_keeps_the_database(
+    sqlite_url: str,
+    store: LocalStore,
+    tmp_path: Path,
+    fresh: Callable[[], tuple[Database, LocalStore]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = Database(sqlite_url)
+    populate(database, store)
+    save(database, store, tmp_path / "backup")
+    database.dispose()
+    target, target_store = fresh()
+
+    def copy_and_write(*arguments: Any) -> bool:
+        with target.write() as session:
+            make_owner(session)
+        return copy_object(*arguments)
+
+    monkeypatch.setattr(sys.modules["core.backup.restore"], "copy_object", copy_and_write)
+    with pytest.raises(BackupFailed, match="Somebody wrote to the database meanwhile"):
+        restore(tmp_path / "backup", target, target_store)
+    with target.read() as session:
+        assert session.scalars(select(Job)).all() == []
 
 
 def test_an_upload_in_parts_goes_on_after_a_restore(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from core.accounts.tables import ApiKey, Owner
 from core.clock import now, rfc3339
@@ -120,6 +120,15 @@ def test_a_connection_that_breaks_midway_is_unavailable(postgres_url: str) -> No
     with pytest.raises(DatabaseUnavailable), database.write() as session:
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     database.check()
+    database.dispose()
+
+
+def test_an_error_counts_as_unavailable_only_where_it_broke_the_connection(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    for broke, expected in ((True, DatabaseUnavailable), (False, DBAPIError)):
+        error = DBAPIError("SELECT 1", {}, Exception("odd"), connection_invalidated=broke)
+        with pytest.raises(expected), database.read():
+            raise error
     database.dispose()
 
 

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
 
 from core.clock import now
 from core.db import Database
-from core.errors import IdempotencyInFlight, IdempotencyMismatch
+from core.errors import DatabaseUnavailable, IdempotencyInFlight, IdempotencyMismatch
 from core.jobs import idempotency
 from core.jobs.idempotency import Replay, Request
 from core.jobs.tables import IdempotencyKey, Job
@@ -100,6 +101,21 @@ def test_a_key_that_another_transaction_holds_is_in_flight(
             answer(database, request(owner))
         idempotency.complete(first, request(owner), status=202, response={})
     assert answer(database, request(owner)) == Replay(202, {})
+    database.dispose()
+
+
+def test_a_database_that_ends_meanwhile_is_no_request_in_flight(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(session: Session, statement: object) -> bool:
+        return bool(session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())")))
+
+    monkeypatch.setattr(idempotency, "_is_new", end)
+    database = Database(postgres_url)
+    with database.write() as session:
+        owner = make_owner(session)
+    with pytest.raises(DatabaseUnavailable):
+        answer(database, request(owner))
     database.dispose()
 
 

@@ -12,7 +12,7 @@ from core.artifacts.repository import ArtifactRecord, list_artifacts
 from core.clock import now
 from core.db import Database
 from core.errors import LeaseLost
-from core.jobs import leases, repository
+from core.jobs import changes, leases, repository
 from core.jobs.attempts import Claim, JobError, Token
 from core.jobs.events import NewEvent
 from core.jobs.states import RetryPolicy, Status
@@ -181,6 +181,25 @@ def test_too_many_events_are_thinned_out_progress_first(database: Database) -> N
     assert len(kept) == 20
     assert [event.seq for event in kept] == sorted({event.seq for event in kept})
     assert kept[-1].data == {"code": "y"}
+
+
+def test_events_are_thinned_out_no_further_than_needed(database: Database) -> None:
+    job, token = claimed(database)
+    metrics = [NewEvent("metric", {"n": n}) for n in range(10)]
+    with database.write() as session:
+        leases.renew(session, token, lease_seconds=60, events=metrics, events_per_job=8)
+    counts = Counter(event_types(database, job))
+    assert counts == {"status": 2, "metric": 5}
+
+
+def test_a_job_that_changed_meanwhile_is_not_changed_again(database: Database) -> None:
+    job, token = claimed(database)
+    with database.write() as session:
+        stale = session.merge(job, load=False)  # as it was when it was queued
+        assert not changes.change(session, stale, Status.CANCELED, now(session))
+        assert stale.status == Status.RUNNING, "it is read again"
+    assert event_types(database, job) == ["status", "status"]
+    assert row(database, job).attempt == token.attempt
 
 
 def test_numbers_that_json_cannot_hold_become_null(database: Database) -> None:

@@ -11,6 +11,7 @@ from core.clock import now
 from core.db import Database
 from core.errors import LeaseLost
 from core.jobs import leases, repository
+from core.jobs import reconcile as module
 from core.jobs.attempts import Claim
 from core.jobs.reconcile import Reconciled, reconcile
 from core.jobs.states import Status
@@ -49,6 +50,17 @@ def test_a_lease_that_holds_is_left_alone(database: Database, settings: Settings
         job = make_job(session)
     take(database)
     assert reconcile(database, settings) == Reconciled()
+    assert row(database, job).status == Status.RUNNING
+
+
+def test_a_job_that_was_claimed_meanwhile_has_not_waited_too_long(
+    database: Database, settings: Settings
+) -> None:
+    with database.write() as session:
+        job = make_job(session)
+    age(database, created_at=1e6)
+    take(database)
+    assert not module._time_out(database, job.id, settings)
     assert row(database, job).status == Status.RUNNING
 
 

@@ -13,6 +13,7 @@ from core.jobs.states import (
     IllegalTransition,
     RetryPolicy,
     Status,
+    Verdict,
     judge,
     transition,
 )
@@ -47,7 +48,32 @@ def test_the_table_is_the_documented_one() -> None:
         ("canceling", "requeue"): "canceled",
     }
     assert set(Status) == ACTIVE | TERMINAL
-    assert HELD < ACTIVE
+    assert {Status.RUNNING, Status.PAUSING, Status.CANCELING} == HELD
+    assert {Status.SUCCEEDED, Status.FAILED, Status.CANCELED} == TERMINAL
+
+
+def test_a_refusal_names_state_and_action() -> None:
+    with pytest.raises(IllegalTransition) as refused:
+        transition(Status.SUCCEEDED, Action.CONFIRM_CANCEL)
+    assert str(refused.value) == "A job that is succeeded cannot confirm cancel."
+
+
+@pytest.mark.parametrize(
+    ("error_class", "failures", "retries", "expected"),
+    [
+        ("infrastructure", 0, 1, Verdict(Action.REQUEUE, 1, 1, 10)),
+        ("infrastructure", 1, 0, Verdict(Action.REQUEUE, 2, 0, 20)),
+        ("infrastructure", 2, 0, Verdict(Action.FAIL, 3, 0, 40)),
+        ("capacity", 2, 0, Verdict(Action.REQUEUE, 2, 1)),
+        ("capacity", 2, 1, Verdict(Action.FAIL, 2, 1)),
+        ("canceled", 2, 1, Verdict(Action.CONFIRM_CANCEL, 2, 1)),
+        ("user", 2, 1, Verdict(Action.FAIL, 2, 1)),
+        ("bug", 2, 1, Verdict(Action.FAIL, 2, 1)),
+    ],
+)
+def test_verdicts(error_class: ErrorClass, failures: int, retries: int, expected: Verdict) -> None:
+    assert judge(error_class, failures=failures, capacity_retries=retries, policy=RetryPolicy()) == expected
+    assert Verdict(Action.FAIL, 0, 0).wait_seconds == 0
 
 
 @given(status=st.sampled_from(sorted(TERMINAL)), action=st.sampled_from(Action))

@@ -46,6 +46,24 @@ def courier(database: Database, settings: Settings) -> Courier:
     return Courier(database, settings, Sender(Guard.from_settings(settings)))
 
 
+def test_the_thread_outlives_an_error_that_nobody_expects(
+    sqlite_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, again = Database(sqlite_url), threading.Event()
+    sender = courier(database, settings)
+
+    def fail() -> int:
+        if caplog.records:
+            again.set()
+        raise RuntimeError("something nobody thought of")
+
+    monkeypatch.setattr(sender, "deliver", fail)
+    with working(sender):
+        assert again.wait(20)
+    assert "something nobody thought of" in caplog.text
+    database.dispose()
+
+
 @contextmanager
 def working(*couriers: Courier) -> Iterator[None]:
     """Their threads run for the block."""

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.settings import Settings
-from core.webhooks.guard import Guard, Place, UnsafeUrl
+from core.webhooks.guard import Guard, Place, UnsafeUrl, look_up
 
 INSIDE = [
     *("0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.1.2.3", "169.254.169.254", "172.31.255.255"),
@@ -126,6 +126,16 @@ def test_networks_that_the_settings_allow() -> None:
     guard.check("http://10.1.2.3/", 1)
     with pytest.raises(ValueError, match="webhook_allow_networks"):
         Settings(webhook_allow_networks="10.1.0.0/16,nonsense")
+
+
+def test_a_name_is_looked_up_by_the_system_and_each_address_named_once() -> None:
+    found = look_up("localhost", 80)
+    assert set(found) <= {"127.0.0.1", "::1"}
+    assert len(found) == len(set(found)) > 0
+
+
+def test_what_is_no_address_is_not_permitted() -> None:
+    assert not Guard(networks=[ipaddress.ip_network("0.0.0.0/0")]).permits("hooks.example")
 
 
 def test_of_several_addresses_only_the_permitted_are_connected_to() -> None:

@@ -189,6 +189,17 @@ def test_old_secrets_sign_until_their_time_is_over(local: Database) -> None:
         assert leaked.old_secrets == []
 
 
+def test_a_delivery_is_found_by_its_webhook_only(local: Database) -> None:
+    with local.write() as session:
+        owner = make_owner(session)
+        one, other = (make_hook(session, owner, path=path) for path in ("a", "b"))
+        repository.ping(session, owner, one.id)
+        (sent,) = deliveries(session, webhook_id=one.id)
+        assert repository.get_delivery(session, owner, one.id, sent.id).id == sent.id
+        with pytest.raises(NotFound, match=f"no delivery {sent.id} of {other.id}"):
+            repository.get_delivery(session, owner, other.id, sent.id)
+
+
 def test_an_owner_has_an_address_once_and_not_too_many(local: Database) -> None:
     with local.write() as session:
         owner, other = make_owner(session), make_owner(session)

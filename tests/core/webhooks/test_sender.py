@@ -107,6 +107,11 @@ def test_answers_that_are_none(sender: Sender, receiver: Receiver, answer: bytes
     assert (outcome.status, bool(outcome.error)) == (None, True)
 
 
+def test_an_attempt_without_time_left_is_none() -> None:
+    sender = Sender(Guard(allow_http=True, networks=LOOPBACK), seconds=0)
+    assert sender.send(claim("http://127.0.0.1:1/")).error == "no complete answer within 0 seconds"
+
+
 def test_nobody_is_there(sender: Sender) -> None:
     assert "refused" in str(sender.send(claim("http://127.0.0.1:9/")).error)
 
