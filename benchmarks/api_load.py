@@ -31,6 +31,8 @@ from core.settings import Settings
 from tests.support.uploads import dataset_files, model_files
 
 PARALLEL_POSTS = 100
+CONNECTIONS = 32
+"""That GET requests share: one that is due waits while all are busy."""
 _START_SECONDS = 60.0
 _CONNECTIONS = httpx.Limits(max_connections=PARALLEL_POSTS, max_keepalive_connections=PARALLEL_POSTS)
 
@@ -62,7 +64,7 @@ async def _measure(base: str, key: str, rate: int, seconds: int, process: psutil
         print(f"{PARALLEL_POSTS} parallel POSTs with one key: {len(jobs)} job, statuses {statuses}")
         path = f"/v1/jobs/{jobs.pop()}"
         before = sum(process.cpu_times()[:2])
-        taken, errors = await _steadily(client, path, rate, seconds)
+        taken, errors = await _steadily(client.base_url.port or 80, key, path, rate, seconds)
         cpu = sum(process.cpu_times()[:2]) - before
     p50, p95, p99 = (1000 * taken[min(len(taken) - 1, int(part * len(taken)))] for part in (0.5, 0.95, 0.99))
     print(f"GET of a job, {rate}/s for {seconds} s: {len(taken)} answers, {errors} errors")
@@ -70,20 +72,34 @@ async def _measure(base: str, key: str, rate: int, seconds: int, process: psutil
     print(f"the API used {1000 * cpu / len(taken):.1f} ms of a core for each")
 
 
-async def _steadily(client: httpx.AsyncClient, path: str, rate: int, seconds: int) -> tuple[list[float], int]:
-    """Ask at a fixed rate; how long each answer took from the moment it was due, shortest first, and the errors."""
+async def _steadily(port: int, key: str, path: str, rate: int, seconds: int) -> tuple[list[float], int]:
+    """Ask at a fixed rate; how long each answer took from the moment it was due, shortest first, and the errors.
+
+    Over plain connections: a client that can more would need as much of the machine as the service.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    due: asyncio.Queue[float | None] = asyncio.Queue()
+    answers: list[tuple[float, bool]] = []
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (moment := await due.get()) is not None:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+            answers.append((time.perf_counter() - moment, head.startswith(b"HTTP/1.1 200")))
+        writer.close()
+
+    connections = [asyncio.create_task(connection()) for _ in range(CONNECTIONS)]
     began = time.perf_counter()
-
-    async def ask(number: int) -> tuple[float, bool]:
-        due = began + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        try:
-            good = (await client.get(path)).status_code == 200
-        except httpx.TransportError:
-            good = False
-        return time.perf_counter() - due, good
-
-    answers = await asyncio.gather(*(ask(number) for number in range(rate * seconds)))
+    for number in range(rate * seconds):
+        moment = began + number / rate
+        await asyncio.sleep(max(0.0, moment - time.perf_counter()))
+        due.put_nowait(moment)
+    for _ in connections:
+        due.put_nowait(None)
+    await asyncio.gather(*connections)
     return sorted(taken for taken, _ in answers), sum(not good for _, good in answers)
 
 
@@ -125,6 +141,7 @@ def _api(settings: Settings) -> Iterator[psutil.Process]:
     variables = {
         "PRUNERY_DATABASE_URL": settings.database_url,
         "PRUNERY_DATA_DIR": str(settings.data_dir),
+        "PRUNERY_REQUESTS_PER_MINUTE": "0",  # one key asks for all
         "PATH": os.environ["PATH"],
     }
     command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:app_from_env"]
