@@ -194,6 +194,22 @@ def test_a_completion_that_lost_its_parts_to_another_has_the_file(
     assert len(left_over(service)) == 1
 
 
+def test_a_completion_that_another_overtook_after_the_whole_was_there_has_the_file(
+    service: Service, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_all(service, upload)
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(parts_module, "assemble", assemble)
+        assemble(*arguments)
+        assert complete(service, upload).status_code == 200
+
+    monkeypatch.setattr(parts_module, "assemble", overtaken)
+    reply = complete(service, upload)
+    assert (reply.status_code, reply.json()["status"]) == (200, "complete")
+    assert len(left_over(service)) == 1
+
+
 def test_a_completion_that_waited_for_another_changes_nothing(
     service: Service, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,8 +119,16 @@ def children(workers: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=1)
-    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(processes, timeout=1)
+    return not [process for process in left if works(process)]
+
+
+def works(process: psutil.Process) -> bool:
+    """Whether it is there and not merely waiting for somebody to take note of its end."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def terminated_in_order(workers: list[subprocess.Popen[bytes]]) -> bool:
