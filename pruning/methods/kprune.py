@@ -26,7 +26,7 @@ from pruning.methods import Context, Method, Outcome
 
 _PUBLISHED = (2.5e-4, 1.0)
 """The two values of lambda that the paper chooses from."""
-_TRIED = 1 / 4
+_TRIED = 1 / 5
 """Rows to try each lambda with, as a part of those that are measured with."""
 _HELD_OUT = 1 / 4
 """Rows to choose lambda by, the same way."""
@@ -70,7 +70,7 @@ class KPrune(Method):
             le=1e6,
             description="Weight of representational against predictive knowledge (lambda in the paper). Left out: "
             "0.00025 in faithful mode; else the better of the two published values, 0.00025 and 1, each tried with a "
-            "quarter of the rows, by the answers on training rows that were not measured with.",
+            "fifth of the rows, by the answers on training rows that were not measured with.",
         )
         head_weight: float = Field(
             default=64.0,
