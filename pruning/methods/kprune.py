@@ -100,9 +100,9 @@ class KPrune(Method):
         draw, held = self._draws(context)
         weights = self._representation_weights()
         work = sum(site.sublayer.work for site in sites)
-        batches, few = (rows.batches(context.device, work) for rows in (draw, draw.part(_TRIED)))
-        tried = len(few) * len(weights) if len(weights) > 1 else 0
-        pulse = Pulse(context, (len(batches) + tried) * total_work(sites))
+        batches = draw.batches(context.device, work)
+        few = draw.part(_TRIED).batches(context.device, work) if len(weights) > 1 else []
+        pulse = Pulse(context, (len(batches) + len(weights) * len(few)) * total_work(sites))
         rules = Rules(
             even=context.spec.allocation == "native",
             refit=self.settings.refit,
